@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// The exceptions of the library, under the names of Python's `multiprocessing`, `queue`, `pickle`
+// and `threading`. Every layer may throw them, so this header stands below all layers and includes
+// nothing of ours but the byte string that BufferTooShort carries.
+#pragma once
+
+#include <multiprocessing/bytes.hpp>
+
+#include <exception>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace multiprocessing {
+
+/// The base of what goes wrong between processes. *Python*: `multiprocessing.ProcessError`.
+class ProcessError : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+/// A buffer given to `recv_bytes_into` is smaller than the message, which `message()` holds whole:
+/// it has been taken from the connection. *Python*: `BufferTooShort`, `args[0]`.
+class BufferTooShort : public ProcessError {
+public:
+    explicit BufferTooShort(const std::string& what) : ProcessError(what) {}
+    BufferTooShort(const std::string& what, bytes message)
+        : ProcessError(what), message_(std::move(message)) {}
+    [[nodiscard]] const bytes& message() const noexcept { return message_; }
+
+private:
+    bytes message_;
+};
+
+/// A peer did not prove that it knows the key. *Python*: `AuthenticationError`.
+class AuthenticationError : public ProcessError {
+public:
+    using ProcessError::ProcessError;
+};
+
+/// A wait for a result ran out of time. *Python*: `multiprocessing.TimeoutError`.
+class TimeoutError : public ProcessError {
+public:
+    using ProcessError::ProcessError;
+};
+
+/// A worker of a Pool ended with this task in its hands.
+class WorkerLostError : public ProcessError {
+public:
+    explicit WorkerLostError(const std::string& what) : ProcessError(what) {}
+    WorkerLostError(const std::string& what, int pid, int exitcode)
+        : ProcessError(what), pid_(pid), exitcode_(exitcode) {}
+    /// The process that was lost.
+    [[nodiscard]] int pid() const noexcept { return pid_; }
+    /// How it ended: its exit code, or the signal's number negated.
+    [[nodiscard]] int exitcode() const noexcept { return exitcode_; }
+
+private:
+    int pid_ = 0;
+    int exitcode_ = 0;
+};
+
+/// The task was cancelled, or its pool terminated before it ran.
+/// *Python*: `concurrent.futures.CancelledError`.
+class CancelledError : public ProcessError {
+public:
+    using ProcessError::ProcessError;
+};
+
+/// *Python*: `queue.Empty`.
+class Empty : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+/// *Python*: `queue.Full`.
+class Full : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+/// *Python*: `queue.ShutDown`.
+class ShutDown : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+/// *Python*: `threading.BrokenBarrierError`.
+class BrokenBarrierError : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+/// The other end of a connection is closed and everything it sent has been read.
+class EOFError : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+/// An iterator of results has no more. *Python*: `StopIteration`.
+class StopIteration : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+    StopIteration() : std::runtime_error("StopIteration: there are no more results") {}
+};
+
+/// A value that the call cannot take. *Python*: `ValueError`.
+class ValueError : public std::invalid_argument {
+public:
+    using std::invalid_argument::invalid_argument;
+};
+
+/// The call makes no sense in the state the object is in. *Python*: `AssertionError`.
+class AssertionError : public std::logic_error {
+public:
+    using std::logic_error::logic_error;
+};
+
+/// An object cannot be written down for another process. *Python*: `pickle.PicklingError`.
+class PicklingError : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+/// Bytes are not a whole object of the type asked for. *Python*: `pickle.UnpicklingError`.
+class UnpicklingError : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+/// Unwinds a child's target and ends the process with `code()`. Deliberately no `std::exception`,
+/// so that `catch (const std::exception&)` does not swallow it. *Python*: `SystemExit`.
+class SystemExit {
+public:
+    explicit SystemExit(int code) noexcept : code_(code) {}
+    explicit SystemExit(std::string message) : code_(1), message_(std::move(message)) {}
+    [[nodiscard]] int code() const noexcept { return code_; }
+    /// What is to be printed on stderr before the process ends, if anything.
+    [[nodiscard]] const std::optional<std::string>& message() const noexcept { return message_; }
+
+private:
+    int code_;
+    std::optional<std::string> message_;
+};
+
+/// The mixin of every exception that was thrown in another process and rethrown here: where it came
+/// from. Catch it beside the exception's own type:
+///
+///     try { pool.apply(f); }
+///     catch (const std::out_of_range& e) {
+///         if (auto* remote = dynamic_cast<const mp::RemoteTraceback*>(&e)) log(remote->text());
+///     }
+class RemoteTraceback {
+public:
+    RemoteTraceback() = default;
+    RemoteTraceback(std::string type_name, std::string what, int pid, std::string process_name);
+    RemoteTraceback(const RemoteTraceback&) = default;
+    RemoteTraceback(RemoteTraceback&&) = default;
+    RemoteTraceback& operator=(const RemoteTraceback&) = default;
+    RemoteTraceback& operator=(RemoteTraceback&&) = default;
+    virtual ~RemoteTraceback() = default;
+
+    /// The type's name as the other process's compiler writes it.
+    [[nodiscard]] const std::string& type_name() const noexcept { return type_name_; }
+    [[nodiscard]] int pid() const noexcept { return pid_; }
+    [[nodiscard]] const std::string& process_name() const noexcept { return process_name_; }
+    /// One paragraph for a person: process, type and message.
+    [[nodiscard]] const std::string& text() const noexcept { return text_; }
+
+private:
+    std::string type_name_;
+    int pid_ = 0;
+    std::string process_name_;
+    std::string text_;
+};
+
+/// An exception of another process whose type is not known here; see `register_exception`.
+class RemoteError : public std::runtime_error, public RemoteTraceback {
+public:
+    explicit RemoteError(const std::string& what) : std::runtime_error(what) {}
+    RemoteError(const std::string& what, RemoteTraceback where)
+        : std::runtime_error(what), RemoteTraceback(std::move(where)) {}
+};
+
+inline RemoteTraceback::RemoteTraceback(std::string type_name, std::string what, int pid,
+                                        std::string process_name)
+    : type_name_(std::move(type_name)), pid_(pid), process_name_(std::move(process_name)),
+      text_("in process " + process_name_ + " (pid " + std::to_string(pid_) + "): " + type_name_ +
+            (what.empty() ? std::string() : ": " + what)) {}
+
+}  // namespace multiprocessing

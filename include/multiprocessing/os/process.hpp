@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// Processes as the kernel has them: who lives, how one ended, signals, descriptors for their ends.
+#pragma once
+
+#include <multiprocessing/os/clock.hpp>
+#include <multiprocessing/os/error.hpp>
+#include <multiprocessing/os/fd.hpp>
+#include <multiprocessing/os/poll.hpp>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include <csignal>
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace multiprocessing::os {
+
+[[nodiscard]] inline int this_pid() noexcept { return ::getpid(); }
+[[nodiscard]] inline int parent_pid() noexcept { return ::getppid(); }
+[[nodiscard]] inline int this_thread_id() noexcept {
+    return static_cast<int>(::syscall(SYS_gettid));
+}
+
+/// A descriptor that becomes readable when the process ends.
+[[nodiscard]] inline Fd open_pidfd(int pid) {
+    Fd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    if (!fd) throw_errno("pidfd_open", "process " + std::to_string(pid));
+    return clear_of_standard_streams(std::move(fd));
+}
+
+/// Has the kernel kill this process when its parent's thread that made it ends. Returns false when
+/// the parent, `parent_pid`, has ended already.
+[[nodiscard]] inline bool die_with_parent_thread(int parent_pid) noexcept {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    return ::getppid() == parent_pid;
+}
+
+/// Sends a signal through a pidfd: never to another process that has got the number since. Returns
+/// false when the process is gone.
+inline bool signal_process(int pidfd, int signal) {
+    if (::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0) == 0) return true;
+    if (errno == ESRCH) return false;
+    throw_errno("pidfd_send_signal");
+}
+
+inline void signal_this_process(int signal) noexcept { ::kill(::getpid(), signal); }
+
+/// "SIGTERM"; for one without a name its number.
+[[nodiscard]] inline std::string signal_name(int signal) {
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 32)
+    if (const char* name = ::sigabbrev_np(signal)) return std::string("SIG") + name;
+#endif
+    return std::to_string(signal);
+}
+
+/// Reaps a child that has ended: its exit code, or its signal's number negated; nothing while it
+/// runs. A child that somebody else has reaped counts as ended with 255.
+[[nodiscard]] inline std::optional<int> reap(int pid) {
+    int status = 0;
+    const auto result = retry_on_signal([&] { return ::waitpid(pid, &status, WNOHANG); });
+    if (result == 0) return std::nullopt;
+    if (result < 0) return 255;
+    return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/// Undoes a child that was just made.
+inline void kill_and_reap(int pid) noexcept {
+    ::kill(pid, SIGKILL);
+    retry_on_signal([&] { return ::waitpid(pid, nullptr, 0); });
+}
+
+/// What makes a pid unique in time, and whether the process has ended (a zombie has).
+struct ProcessState {
+    std::uint64_t start_time;  // in clock ticks since boot
+    bool ended;
+};
+
+/// The state of any process, from /proc; nothing when there is no such process.
+[[nodiscard]] inline std::optional<ProcessState> process_state(int pid) noexcept {
+    char path[40];
+    std::snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    const Fd file(::open(path, O_RDONLY | O_CLOEXEC));
+    if (!file) {
+        // Without /proc the best that is left is whether the number is in use.
+        if (errno == ENOENT && ::access("/proc/self/stat", F_OK) == 0) return std::nullopt;
+        if (::kill(pid, 0) != 0 && errno == ESRCH) return std::nullopt;
+        return ProcessState{0, false};
+    }
+    char text[1024];
+    const auto size = retry_on_signal([&] { return ::read(file.get(), text, sizeof text - 1); });
+    if (size <= 0) return std::nullopt;
+    text[size] = '\0';
+    // The second field, the program's name, may hold anything, so fields are counted from its end:
+    // the state is the 3rd, the start time the 22nd.
+    const char* field = std::strrchr(text, ')');
+    if (field == nullptr || field[1] == '\0') return std::nullopt;
+    field += 2;
+    const char state = *field;
+    for (int skipped = 3; skipped < 22; ++skipped) {
+        field = std::strchr(field, ' ');
+        if (field == nullptr) return std::nullopt;
+        ++field;
+    }
+    return ProcessState{std::strtoull(field, nullptr, 10), state == 'Z' || state == 'X'};
+}
+
+}  // namespace multiprocessing::os

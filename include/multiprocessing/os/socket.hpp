@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// Stream sockets: whole buffers go out, descriptors ride along, and a peer that is gone is an error,
+// never a signal.
+#pragma once
+
+#include <multiprocessing/os/error.hpp>
+#include <multiprocessing/os/fd.hpp>
+#include <multiprocessing/os/poll.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstring>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+namespace multiprocessing::os {
+
+/// The most descriptors that Linux sends at once (SCM_MAX_FD).
+inline constexpr std::size_t most_descriptors = 253;
+
+/// Whether descriptors can be sent over the socket.
+[[nodiscard]] inline bool is_local_socket(int fd) noexcept {
+    int domain = 0;
+    ::socklen_t size = sizeof domain;
+    return ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
+/// Ends one direction of the connection that the socket is an end of.
+inline void shutdown_reading(int fd) noexcept { ::shutdown(fd, SHUT_RD); }
+inline void shutdown_writing(int fd) noexcept { ::shutdown(fd, SHUT_WR); }
+
+/// Sends all of `parts`, which it uses up, with `descriptors` on the first byte. Throws
+/// std::system_error, EPIPE when the peer is gone.
+void send_all(int fd, std::span<::iovec> parts, std::span<const Fd> descriptors = {});
+
+/// Receives at least one byte and at most `to.size()`; 0 at the end, however the peer ended. If
+/// `descriptors` is given, those that came are added to it; else they are closed.
+[[nodiscard]] std::size_t receive_some(int fd, std::span<std::byte> to,
+                                       std::vector<Fd>* descriptors = nullptr);
+
+// ---------------------------------------------------------------------------------------------------
+
+inline constexpr std::size_t control_size = CMSG_SPACE(sizeof(int) * most_descriptors);
+
+inline void send_all(int fd, std::span<::iovec> parts, std::span<const Fd> descriptors) {
+    alignas(::cmsghdr) std::array<std::byte, control_size> control;
+    ::msghdr message{};
+    if (!descriptors.empty()) {
+        message.msg_control = control.data();
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * descriptors.size());
+        std::memset(control.data(), 0, message.msg_controllen);
+        ::cmsghdr* const header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int) * descriptors.size());
+        unsigned char* to = CMSG_DATA(header);
+        for (const Fd& descriptor : descriptors) {
+            const int number = descriptor.get();
+            std::memcpy(to, &number, sizeof number);
+            to += sizeof number;
+        }
+    }
+    while (!parts.empty()) {
+        message.msg_iov = parts.data();
+        message.msg_iovlen = parts.size();
+        const auto sent = retry_on_signal([&] { return ::sendmsg(fd, &message, MSG_NOSIGNAL); });
+        if (sent < 0) {
+            if (errno == EAGAIN || errno == EWOULDBLOCK) {  // somebody has made it non-blocking
+                poll(fd, poll_out, Deadline::never());
+                continue;
+            }
+            // A peer that ended with messages unread resets; to the sender it is just gone.
+            throw_error(errno == ECONNRESET ? EPIPE : errno, "sendmsg", "a connection");
+        }
+        message.msg_control = nullptr;
+        message.msg_controllen = 0;
+        auto rest = static_cast<std::size_t>(sent);
+        while (!parts.empty() && rest >= parts.front().iov_len) {
+            rest -= parts.front().iov_len;
+            parts = parts.subspan(1);
+        }
+        if (rest != 0) {
+            parts.front().iov_base = static_cast<std::byte*>(parts.front().iov_base) + rest;
+            parts.front().iov_len -= rest;
+        }
+    }
+}
+
+inline std::size_t receive_some(int fd, std::span<std::byte> to, std::vector<Fd>* descriptors) {
+    alignas(::cmsghdr) std::array<std::byte, control_size> control;
+    ::iovec part{to.data(), to.size()};
+    for (;;) {
+        ::msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        if (descriptors != nullptr) {
+            message.msg_control = control.data();
+            message.msg_controllen = control.size();
+        }
+        const auto got =
+            retry_on_signal([&] { return ::recvmsg(fd, &message, MSG_CMSG_CLOEXEC); });
+        if (got < 0) {
+            if (errno == EAGAIN || errno == EWOULDBLOCK) {
+                poll(fd, poll_in, Deadline::never());
+                continue;
+            }
+            if (errno == ECONNRESET) return 0;
+            throw_errno("recvmsg", "a connection");
+        }
+        if (descriptors == nullptr) return static_cast<std::size_t>(got);
+        for (::cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+             header = CMSG_NXTHDR(&message, header)) {
+            if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+            const std::size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+            for (std::size_t i = 0; i < count; ++i) {
+                int number = -1;
+                std::memcpy(&number, CMSG_DATA(header) + i * sizeof number, sizeof number);
+                descriptors->emplace_back(number);
+            }
+        }
+        return static_cast<std::size_t>(got);
+    }
+}
+
+}  // namespace multiprocessing::os

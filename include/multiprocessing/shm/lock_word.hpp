@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// The lock that users hold: a futex word that names the process holding it. Unlike a robust mutex it
+// may be released by another process (Python's Lock is ownerless), and it is given up by a process
+// that ends in any way, not by a thread. Under `Lock`, `RLock` and what is built on them.
+#pragma once
+
+#include <multiprocessing/os/futex.hpp>
+#include <multiprocessing/shm/processes.hpp>
+#include <multiprocessing/shm/wait.hpp>
+
+#include <atomic>
+#include <cstdint>
+
+namespace multiprocessing::shm {
+
+/// A lock word. 0: free; else the holder's id, and the top bit when somebody may be asleep.
+class LockWord {
+public:
+    /// Takes the lock for this process. A holder that has ended is noticed within `patience`; then
+    /// abandoned() is true until the next release.
+    bool acquire(os::Deadline deadline);
+    /// Lets the next one in. Returns false if the lock was not taken.
+    bool release() noexcept;
+
+    [[nodiscard]] bool locked() const noexcept { return holder() != 0; }
+    /// Who holds it, or 0.
+    [[nodiscard]] HolderId holder() const noexcept {
+        return word_.load(std::memory_order_relaxed) & holder_mask;
+    }
+    /// Did the holder before this one end without releasing?
+    [[nodiscard]] bool abandoned() const noexcept {
+        return abandoned_.load(std::memory_order_relaxed) != 0;
+    }
+
+private:
+    static constexpr std::uint32_t contended = ~holder_mask;
+
+    std::atomic<std::uint32_t> word_{0};
+    std::atomic<std::uint32_t> abandoned_{0};
+};
+
+inline bool LockWord::acquire(os::Deadline deadline) {
+    const HolderId me = self();
+    std::uint32_t seen = 0;
+    if (word_.compare_exchange_strong(seen, me, std::memory_order_acquire)) return true;
+    if (deadline.expired()) {
+        // A poll still notices the dead: it is the only look that some waiters ever take.
+        if ((seen & holder_mask) == 0 || alive(seen & holder_mask)) return false;
+    } else {
+        auto ready = [&] {
+            seen = 0;
+            return word_.load(std::memory_order_relaxed) == 0 &&
+                   word_.compare_exchange_strong(seen, me, std::memory_order_acquire);
+        };
+        if (Spin::until(ready)) return true;
+    }
+    bool look = false;
+    for (;;) {
+        seen = word_.load(std::memory_order_relaxed);
+        // Others may sleep too, so whoever takes it after a sleep leaves the flag up.
+        if ((seen & holder_mask) == 0) {
+            if (word_.compare_exchange_weak(seen, me | contended, std::memory_order_acquire)) return true;
+            continue;
+        }
+        if ((look || deadline.expired()) && !alive(seen & holder_mask)) {
+            // The flag first: who is killed between the two leaves a lock that is still the dead's.
+            abandoned_.store(1, std::memory_order_relaxed);
+            if (word_.compare_exchange_strong(seen, me | contended, std::memory_order_acquire)) return true;
+            continue;
+        }
+        if (deadline.expired()) return false;
+        if ((seen & contended) == 0 &&
+            !word_.compare_exchange_weak(seen, seen | contended, std::memory_order_relaxed)) {
+            continue;
+        }
+        look = !os::futex_wait(word_, seen | contended,
+                               os::Deadline::after(patience).earlier(deadline));
+    }
+}
+
+inline bool LockWord::release() noexcept {
+    if (abandoned()) abandoned_.store(0, std::memory_order_relaxed);
+    const std::uint32_t before = word_.exchange(0, std::memory_order_release);
+    if ((before & contended) != 0) os::futex_wake(word_, 1);
+    return before != 0;
+}
+
+}  // namespace multiprocessing::shm

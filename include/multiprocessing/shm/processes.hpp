@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// The processes of the tree as the arena knows them: an id for each that is not used again, what each
+// holds (so that its death can give it back), and whether it lives.
+#pragma once
+
+#include <multiprocessing/os/fork.hpp>
+#include <multiprocessing/os/process.hpp>
+#include <multiprocessing/shm/arena.hpp>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <stdexcept>
+#include <vector>
+
+namespace multiprocessing::shm {
+
+/// Names a process of the tree: the slot it has (low 15 bits) and how often slots have gone round. It
+/// fits a futex word beside one flag. 0 is nobody.
+using HolderId = std::uint32_t;
+
+inline constexpr HolderId holder_mask = 0x7fff'ffff;
+
+/// A list of the counted blocks that a process has handles of, in chunks of shared memory, so that
+/// somebody else can drop them when the process is dead.
+struct LedgerChunk {
+    static constexpr std::size_t capacity = 119;  // a block of 1 KiB with its header
+    Offset next;
+    std::array<Offset, capacity> entries;
+};
+
+/// This process's side of the table. Private memory; a forked child inherits a true copy, because
+/// ChildSlot keeps the mutex from the copying of the ledger to the fork.
+class Processes {
+public:
+    static Processes& instance();
+
+    /// This process's id.
+    [[nodiscard]] HolderId self();
+    /// Whether the process runs: false for zombies and for who has been reaped.
+    [[nodiscard]] bool alive(HolderId id) const;
+    [[nodiscard]] ProcessSlot& slot(HolderId id) const {
+        return Arena::instance().slot(id % ArenaHeader::slots);
+    }
+    /// The list of blocks that end with this process.
+    [[nodiscard]] Offset& owned() { return slot(self()).owned; }
+
+    /// Notes a handle: the block's count must have been raised in the same transaction.
+    std::uint32_t enter(Transaction& tx, Block& block);
+    /// Drops a handle, and the block with the last one.
+    void drop(std::uint32_t entry, std::uint32_t generation) noexcept;
+    /// Changes when handles from before mean nothing here, as in a child that the library did not fork.
+    [[nodiscard]] std::uint32_t generation() const noexcept { return generation_; }
+
+    /// For a child about to be made, which will share every handle if `inherits`.
+    HolderId prepare(bool inherits);
+    void adopt(HolderId id);
+    /// Gives back what a process that has ended held. Idempotent.
+    void release(HolderId id);
+
+    /// Guards the private side; held across a fork by ChildSlot.
+    os::ForkAwareMutex mutex;
+
+private:
+    Processes();
+    void join();
+    [[nodiscard]] HolderId claim_slot(Transaction& tx, std::uint64_t parent);
+    void sweep_one();
+
+    static void set_started(Transaction& tx, ProcessSlot& slot, int pid);
+
+    std::atomic<HolderId> self_{0};
+    std::atomic<std::uint32_t> epoch_{0};
+    std::uint32_t generation_ = 1;
+    std::vector<LedgerChunk*> chunks_;
+    std::vector<std::uint32_t> free_entries_;
+    std::size_t sweep_cursor_ = 0;
+};
+
+/// A slot that a parent has prepared for a child. Between this and started() no handle of the process
+/// may come or go, so make it right before the fork. Released by the destructor if the child was not
+/// started.
+class ChildSlot {
+public:
+    explicit ChildSlot(bool inherits);
+    ChildSlot(const ChildSlot&) = delete;
+    ChildSlot& operator=(const ChildSlot&) = delete;
+    ~ChildSlot();
+    [[nodiscard]] HolderId id() const noexcept { return id_; }
+    /// In the parent: the child runs.
+    void started(int pid);
+    /// In the forked child, before it touches any handle.
+    void adopt();
+
+private:
+    std::unique_lock<os::ForkAwareMutex> lock_;
+    HolderId id_ = 0;
+    bool settled_ = false;
+};
+
+[[nodiscard]] inline HolderId self() { return Processes::instance().self(); }
+[[nodiscard]] inline bool alive(HolderId id) { return Processes::instance().alive(id); }
+inline void release_process(HolderId id) { Processes::instance().release(id); }
+[[nodiscard]] inline int arena_descriptor() { return Arena::instance().segment().descriptor(); }
+
+// ---------------------------------------------------------------------------------------------------
+
+inline Processes& Processes::instance() {
+    static Processes* const processes = new Processes;
+    return *processes;
+}
+
+inline Processes::Processes() {
+    join();
+}
+
+inline HolderId Processes::self() {
+    // The usual case: two loads. A child forked by others than the library has its parent's id here
+    // and gets one of its own at first use; the handles it inherited stay its parent's.
+    if (epoch_.load(std::memory_order_relaxed) != os::fork_epoch()) [[unlikely]] join();
+    return self_.load(std::memory_order_relaxed);
+}
+
+inline void Processes::join() {
+    const std::scoped_lock lock(mutex);
+    if (epoch_.load() == os::fork_epoch()) return;
+    ++generation_;
+    chunks_.clear();
+    free_entries_.clear();
+    const auto& spawned = os::spawn_environment();
+    const Arena& arena = Arena::instance();
+    Transaction tx = arena.transaction();
+    if (self_.load() == 0 && spawned) {  // the parent has made our slot
+        self_.store(spawned->holder);
+    } else {
+        self_.store(claim_slot(tx, self_.load()));
+    }
+    set_started(tx, slot(self_.load()), os::this_pid());
+    tx.commit();
+    epoch_.store(os::fork_epoch());
+}
+
+inline HolderId Processes::claim_slot(Transaction& tx, std::uint64_t parent) {
+    const Arena& arena = Arena::instance();
+    ArenaHeader& header = arena.header();
+    for (std::size_t tried = 0; tried < ArenaHeader::slots; ++tried) {
+        tx.set(header.next_slot, (header.next_slot + 1) & holder_mask);
+        const auto id = static_cast<HolderId>(header.next_slot);
+        ProcessSlot& slot = arena.slot(id % ArenaHeader::slots);
+        if (id == 0 || slot.holder != 0) continue;
+        arena.heap().commit(arena.offset_of(&slot), sizeof(ProcessSlot));
+        tx.set(slot.pid, 0);
+        tx.set(slot.start_time, 0);
+        tx.set(slot.parent, parent);
+        tx.set(slot.owned, 0);
+        tx.set(slot.ledger, 0);
+        tx.set(slot.holder, id);
+        return id;
+    }
+    throw std::runtime_error("too many processes share one arena: all " +
+                             std::to_string(ArenaHeader::slots) + " places are taken");
+}
+
+inline void Processes::set_started(Transaction& tx, ProcessSlot& slot, int pid) {
+    const auto state = os::process_state(pid);
+    tx.set(slot.start_time, state ? state->start_time : 0);
+    tx.set(slot.pid, static_cast<std::uint64_t>(pid));
+}
+
+inline bool Processes::alive(HolderId id) const {
+    if (id == 0) return false;
+    ProcessSlot& slot = this->slot(id);
+    const auto load = [](std::uint64_t& word) {
+        return std::atomic_ref(word).load(std::memory_order_acquire);
+    };
+    if (load(slot.holder) != id) return false;
+    const auto pid = static_cast<int>(load(slot.pid));
+    if (pid == 0) {  // not started: it will live if its parent does
+        const auto parent = static_cast<HolderId>(load(slot.parent));
+        return parent != id && alive(parent);
+    }
+    const auto start_time = load(slot.start_time);
+    const auto state = os::process_state(pid);
+    if (load(slot.holder) != id) return false;
+    return state && !state->ended &&
+           (start_time == 0 || state->start_time == 0 || state->start_time == start_time);
+}
+
+inline std::uint32_t Processes::enter(Transaction& tx, Block& block) {
+    const Arena& arena = Arena::instance();
+    if (free_entries_.empty()) {
+        ProcessSlot& mine = slot(self_.load());
+        Block& room = arena.allocate(tx, sizeof(LedgerChunk), mine.owned);
+        auto* chunk = new (Arena::payload(room)) LedgerChunk{};
+        chunk->next = mine.ledger;
+        tx.set(mine.ledger, arena.offset_of(chunk));
+        const auto first = static_cast<std::uint32_t>(chunks_.size() * LedgerChunk::capacity);
+        chunks_.push_back(chunk);
+        for (auto entry = static_cast<std::uint32_t>(LedgerChunk::capacity); entry-- > 0;) {
+            free_entries_.push_back(first + entry);
+        }
+    }
+    const std::uint32_t entry = free_entries_.back();
+    free_entries_.pop_back();
+    tx.set(chunks_[entry / LedgerChunk::capacity]->entries[entry % LedgerChunk::capacity],
+           arena.offset_of(&block));
+    return entry;
+}
+
+inline void Processes::drop(std::uint32_t entry, std::uint32_t generation) noexcept {
+    const std::scoped_lock lock(mutex);
+    if (generation != generation_ || epoch_.load() != os::fork_epoch()) return;
+    const Arena& arena = Arena::instance();
+    Offset& place = chunks_[entry / LedgerChunk::capacity]->entries[entry % LedgerChunk::capacity];
+    Transaction tx = arena.transaction();
+    Block& block = *arena.at<Block>(place);
+    tx.set(place, 0);
+    tx.set(block.counts, block.counts - 1);
+    if (block.counts == 0) {
+        arena.destroy(tx, block);
+    } else {
+        tx.commit();
+    }
+    free_entries_.push_back(entry);
+}
+
+inline HolderId Processes::prepare(bool inherits) {
+    const Arena& arena = Arena::instance();
+    sweep_one();
+    Transaction tx = arena.transaction();
+    const HolderId id = claim_slot(tx, self_.load());
+    tx.commit();
+    if (!inherits) return id;
+    ProcessSlot& child = slot(id);
+    try {
+        // In the parent's order, so that an entry's number means the same handle in the child.
+        for (const LedgerChunk* chunk : chunks_) {
+            Block& room = arena.allocate(tx, sizeof(LedgerChunk), child.owned);
+            auto* copy = new (Arena::payload(room)) LedgerChunk{};
+            copy->next = child.ledger;
+            tx.set(child.ledger, arena.offset_of(copy));
+            tx.commit();
+            for (std::size_t i = 0; i < LedgerChunk::capacity; ++i) {
+                if (chunk->entries[i] == 0) continue;
+                if (tx.room() < 2) tx.commit();
+                Block& block = *arena.at<Block>(chunk->entries[i]);
+                tx.set(block.counts, block.counts + 1);
+                tx.set(copy->entries[i], chunk->entries[i]);
+            }
+            tx.commit();
+        }
+    } catch (...) {
+        // Rolled back by hand: release() below wants the mutex for itself.
+        tx.roll_back();
+        tx.unlock();
+        release(id);
+        throw;
+    }
+    return id;
+}
+
+inline void Processes::adopt(HolderId id) {
+    const Arena& arena = Arena::instance();
+    self_.store(id);
+    Transaction tx = arena.transaction();
+    set_started(tx, slot(id), os::this_pid());
+    tx.commit();
+    // The child's chunks are other blocks than the parent's, in the same order.
+    std::size_t left = chunks_.size();
+    for (Offset at = slot(id).ledger; at != 0 && left > 0;) {
+        chunks_[--left] = arena.at<LedgerChunk>(at);
+        at = chunks_[left]->next;
+    }
+    epoch_.store(os::fork_epoch());
+}
+
+inline void Processes::release(HolderId id) {
+    const Arena& arena = Arena::instance();
+    ProcessSlot& slot = this->slot(id);
+    Transaction tx = arena.transaction();
+    if (slot.holder != id) return;
+    for (Offset at = slot.ledger; at != 0;) {
+        auto* chunk = arena.at<LedgerChunk>(at);
+        for (Offset& entry : chunk->entries) {
+            if (entry == 0) continue;
+            Block& block = *arena.at<Block>(entry);
+            tx.set(entry, 0);
+            tx.set(block.counts, block.counts - 1);
+            if (block.counts == 0) {
+                arena.destroy(tx, block);
+            } else {
+                tx.commit();
+            }
+        }
+        at = chunk->next;
+    }
+    tx.set(slot.ledger, 0);
+    tx.commit();
+    while (slot.owned != 0) arena.destroy(tx, *arena.at<Block>(slot.owned));
+    tx.set(slot.holder, 0);
+    tx.commit();
+    arena.sweep(tx);
+}
+
+inline void Processes::sweep_one() {
+    // Children of dead parents have nobody who reaps them here: every process start looks at one
+    // slot, so that none stays for ever and no start pays for all.
+    const Arena& arena = Arena::instance();
+    const std::size_t used = std::min<std::size_t>(arena.header().next_slot + 1, ArenaHeader::slots);
+    for (std::size_t looked = 0; looked < std::min<std::size_t>(used, 64); ++looked) {
+        sweep_cursor_ = (sweep_cursor_ + 1) % used;
+        const ProcessSlot& candidate = arena.slot(sweep_cursor_);
+        const auto holder = static_cast<HolderId>(candidate.holder);
+        if (holder == 0 || holder == self_.load() || candidate.parent == self_.load()) continue;
+        if (!alive(holder)) release(holder);
+        return;
+    }
+}
+
+inline ChildSlot::ChildSlot(bool inherits) {
+    Processes& processes = Processes::instance();
+    static_cast<void>(processes.self());
+    lock_ = std::unique_lock(processes.mutex);
+    id_ = processes.prepare(inherits);
+}
+
+inline ChildSlot::~ChildSlot() {
+    if (!settled_) Processes::instance().release(id_);
+}
+
+inline void ChildSlot::started(int pid) {
+    settled_ = true;
+    const Arena& arena = Arena::instance();
+    ProcessSlot& slot = Processes::instance().slot(id_);
+    {
+        Transaction tx = arena.transaction();
+        // The child may have done it, or be gone already; the two would write the same.
+        if (slot.holder == id_ && slot.pid == 0) {
+            const auto state = os::process_state(pid);
+            tx.set(slot.start_time, state ? state->start_time : 0);
+            tx.set(slot.pid, static_cast<std::uint64_t>(pid));
+        }
+        tx.commit();
+    }
+    lock_.unlock();
+}
+
+inline void ChildSlot::adopt() {
+    settled_ = true;
+    Processes::instance().adopt(id_);
+    lock_.release();
+}
+
+}  // namespace multiprocessing::shm

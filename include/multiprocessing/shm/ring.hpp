@@ -1,0 +1,515 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// The two-lock queue of messages on which Queue, SimpleQueue, JoinableQueue and Pool stand: many
+// producers, many consumers, FIFO, growing by segments. One robust mutex for each end; the store of
+// one index is the commit, so whoever is killed before it leaves nothing behind, and after it
+// everything. The ends meet in nothing but the two indices.
+#pragma once
+
+#include <multiprocessing/shm/arena.hpp>
+#include <multiprocessing/shm/processes.hpp>
+#include <multiprocessing/shm/ref.hpp>
+#include <multiprocessing/shm/robust_mutex.hpp>
+#include <multiprocessing/shm/wait.hpp>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <span>
+
+namespace multiprocessing::shm {
+
+/// What stands in a segment before each record. Records are multiples of 8 bytes.
+struct RecordHeader {
+    enum Kind : std::uint32_t {
+        skip,     // nothing more in this segment: go to the next
+        inlined,  // `size` bytes follow
+        run,      // a RunRecord follows
+    };
+    std::uint32_t size;
+    Kind kind;
+};
+
+/// A message in a block of its own: its first `size` bytes of payload.
+struct RunRecord {
+    Ticket block;
+    std::uint64_t size;
+};
+
+/// How an attempt to put or take ended.
+enum class Outcome { done, timed_out, shut_down };
+
+/// A stretch of records. Its payload follows.
+struct RingSegment {
+    Offset next;
+    std::uint64_t capacity;
+    [[nodiscard]] std::byte* data() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
+};
+
+/// The shared object. Its segments and runs hang on its block.
+class Ring {
+public:
+    /// What is longer goes into a block of its own.
+    static constexpr std::uint32_t inline_most = 8192;
+    static constexpr std::uint64_t unbounded = std::numeric_limits<std::uint64_t>::max() >> 1;
+
+    /// A new ring that holds at most `bound` items.
+    [[nodiscard]] static Shared<Ring> make(std::uint64_t bound = unbounded);
+
+    explicit Ring(std::uint64_t bound) noexcept : bound_(bound) {}
+    Ring(const Ring&) = delete;
+    Ring& operator=(const Ring&) = delete;
+
+    class Putter;
+    class Getter;
+
+    /// Items put, and taken, since the beginning.
+    [[nodiscard]] std::uint64_t puts() const noexcept { return put_.count(); }
+    [[nodiscard]] std::uint64_t gets() const noexcept { return get_.count(); }
+    [[nodiscard]] std::uint64_t size() const noexcept {
+        const std::uint64_t taken = gets();  // first, or the difference could be negative
+        return puts() - taken;
+    }
+    [[nodiscard]] std::uint64_t bound() const noexcept { return bound_; }
+    [[nodiscard]] bool full() const noexcept { return size() >= bound_; }
+    [[nodiscard]] bool is_shut_down() const noexcept {
+        return shut_down_.load(std::memory_order_acquire) != 0;
+    }
+    /// No more puts from now on; wakes everybody.
+    void shut_down();
+
+    /// Calls write(Putter&) when there is room. What it throws leaves the ring as it was.
+    template <class Write>
+    Outcome put(os::Deadline deadline, Write write);
+    /// Calls write(Putter&) again and again while it returns true and there is room; what it wrote
+    /// becomes visible together.
+    template <class Write>
+    Outcome put_many(os::Deadline deadline, Write write);
+    /// Calls read(Getter&, Getter::Record) when there is a record, which it may take().
+    template <class Read>
+    Outcome take(os::Deadline deadline, Read read) {
+        return take(deadline, read, [] { return false; }, [] {});
+    }
+    /// The same, given up (as timed out) when stop() is true, which is asked after every wake-up;
+    /// `idle` as in WaitWord::wait.
+    template <class Read, class Stop, class Idle>
+    Outcome take(os::Deadline deadline, Read read, Stop stop, Idle idle);
+    /// Drops everything that is there.
+    void discard();
+
+    /// Notes that an item that was taken has been dealt with; false if there is none.
+    bool task_done() noexcept;
+    /// Waits until task_done() has been called for every put; false at the deadline.
+    bool join(os::Deadline deadline);
+
+    void wake_all() noexcept {
+        items_.notify_all();
+        space_.notify_all();
+    }
+
+private:
+    struct Cursor {
+        Offset segment = 0;
+        std::uint64_t position = 0;
+        Offset retired = 0;  // getting end: the segment just finished, to be put away
+    };
+    // There are two cursors; the commit word says which one counts, and how many records there are.
+    struct alignas(64) End {
+        RobustMutex mutex;
+        std::array<Cursor, 2> cursors{};
+        std::atomic<std::uint64_t> commit{0};
+        std::uint64_t seen_of_other = 0;  // a stale count of the other end
+        Ticket pending{};                 // putting end: a run handed to the ring, not committed yet
+        std::uint64_t pending_at = 0;
+
+        [[nodiscard]] std::uint64_t count() const noexcept {
+            return commit.load(std::memory_order_acquire) >> 1;
+        }
+        [[nodiscard]] Cursor& current() noexcept {
+            return cursors[commit.load(std::memory_order_relaxed) & 1];
+        }
+    };
+
+    static constexpr std::uint64_t least_segment = 4096;
+    static constexpr std::uint64_t most_segment = 65536;
+
+    [[nodiscard]] Offset& owned() noexcept { return Arena::block_of(this).owned; }
+    static void advance(End& end, const Cursor& cursor, std::uint64_t records) noexcept;
+    Offset add_segment(Offset last, std::uint64_t record);
+    void put_away(Cursor& cursor);
+
+    End put_;
+    End get_;
+    alignas(64) WaitWord items_;
+    WaitWord space_;
+    WaitWord all_done_;
+    std::atomic<std::uint32_t> shut_down_{0};
+    std::atomic<std::uint64_t> done_{0};
+    std::uint64_t bound_;
+    std::uint64_t last_capacity_ = 0;
+    Offset spare_ = 0;
+};
+
+/// The putting end, held. Records become visible together, at publish().
+class Ring::Putter {
+public:
+    explicit Putter(Ring& ring);
+    Putter(const Putter&) = delete;
+    Putter& operator=(const Putter&) = delete;
+    ~Putter() { ring_.put_.mutex.unlock(); }
+
+    /// How many items the bound leaves room for.
+    [[nodiscard]] std::uint64_t room() noexcept;
+    /// Space for a record at the tail. Throws std::bad_alloc.
+    [[nodiscard]] std::byte* reserve(std::uint32_t size) {
+        return reserve(RecordHeader{size, RecordHeader::inlined});
+    }
+    /// A record that is a run, the first `size` bytes of its payload. Publishes, for a run must not
+    /// be half in two places.
+    void put_run(Block& run, std::uint64_t size);
+    void publish() noexcept;
+
+private:
+    std::byte* reserve(RecordHeader header);
+
+    Ring& ring_;
+    Cursor cursor_;
+    std::uint64_t reserved_ = 0;
+};
+
+/// The getting end, held. What peek() shows is taken by take() and commit(), and not before.
+class Ring::Getter {
+public:
+    /// A record: its bytes, in a segment or in a run.
+    struct Record {
+        std::span<const std::byte> bytes;
+        Block* run = nullptr;
+    };
+
+    explicit Getter(Ring& ring);
+    Getter(const Getter&) = delete;
+    Getter& operator=(const Getter&) = delete;
+    ~Getter() { ring_.get_.mutex.unlock(); }
+
+    /// Shows the next record, if there is one.
+    [[nodiscard]] bool peek(Record& record);
+    /// Takes the record that was shown. Its bytes are good until commit(); but a run, committed here
+    /// with all before it, is this process's own from now on.
+    void take(const Record& record);
+    void commit() noexcept;
+
+private:
+    Ring& ring_;
+    Cursor cursor_;
+    std::uint64_t taken_ = 0;
+    std::uint64_t shown_ = 0;  // the size of the record that peek() showed
+};
+
+// ---------------------------------------------------------------------------------------------------
+
+template <class Write>
+Outcome Ring::put(os::Deadline deadline, Write write) {
+    bool several = false;
+    for (bool done = false; !done;) {
+        {
+            Putter putter(*this);
+            if (is_shut_down()) return Outcome::shut_down;
+            if (putter.room() != 0) {
+                const std::uint64_t before = puts();
+                write(putter);
+                putter.publish();
+                done = true;
+                several = puts() - before > 1;
+            }
+        }
+        if (!done && !space_.wait([this] { return !full() || is_shut_down(); }, deadline)) {
+            return Outcome::timed_out;
+        }
+    }
+    several ? items_.notify_all() : items_.notify_one();
+    return Outcome::done;
+}
+
+template <class Write>
+Outcome Ring::put_many(os::Deadline deadline, Write write) {
+    return put(deadline, [&](Putter& putter) {
+        while (write(putter) && putter.room() != 0) {
+        }
+    });
+}
+
+template <class Read, class Stop, class Idle>
+Outcome Ring::take(os::Deadline deadline, Read read, Stop stop, Idle idle) {
+    for (;;) {
+        const bool last = is_shut_down();  // before the look at the size: nothing comes after it
+        if (size() != 0) {
+            std::uint64_t before = 0;
+            std::uint64_t after = 0;
+            {
+                Getter getter(*this);
+                before = gets();
+                Getter::Record record;
+                if (getter.peek(record)) read(getter, record);
+                getter.commit();
+                after = gets();
+            }
+            if (after != before) {
+                if (bound_ != unbounded) {
+                    after - before == 1 ? space_.notify_one() : space_.notify_all();
+                }
+                return Outcome::done;
+            }
+            continue;
+        }
+        if (last) return Outcome::shut_down;
+        if (stop()) return Outcome::timed_out;
+        const auto ready = [&] { return size() != 0 || is_shut_down() || stop(); };
+        if (!items_.wait(ready, deadline, idle)) return Outcome::timed_out;
+    }
+}
+
+inline void Ring::discard() {
+    {
+        Getter getter(*this);
+        Getter::Record record;
+        while (getter.peek(record)) {
+            getter.take(record);
+            if (record.run != nullptr) {
+                const Arena& arena = Arena::instance();
+                Transaction tx = arena.transaction();
+                arena.destroy(tx, *record.run);
+            }
+        }
+        getter.commit();
+    }
+    space_.notify_all();
+}
+
+inline bool Ring::task_done() noexcept {
+    std::uint64_t done = done_.load(std::memory_order_relaxed);
+    do {
+        if (done >= puts()) return false;
+    } while (!done_.compare_exchange_weak(done, done + 1, std::memory_order_acq_rel));
+    all_done_.notify_all();
+    return true;
+}
+
+inline bool Ring::join(os::Deadline deadline) {
+    return all_done_.wait([this] { return done_.load(std::memory_order_acquire) >= puts(); }, deadline);
+}
+
+inline void Ring::shut_down() {
+    {
+        const Putter holding(*this);  // so that a put is either before it or refused
+        shut_down_.store(1, std::memory_order_release);
+    }
+    wake_all();
+}
+
+inline void Ring::advance(End& end, const Cursor& cursor, std::uint64_t records) noexcept {
+    const std::uint64_t now = end.commit.load(std::memory_order_relaxed);
+    const std::uint64_t other = (now & 1) ^ 1;
+    end.cursors[other] = cursor;
+    // Release: the records, and the cursor, before the index that makes them true.
+    end.commit.store((((now >> 1) + records) << 1) | other, std::memory_order_release);
+}
+
+inline Shared<Ring> Ring::make(std::uint64_t bound) {
+    auto ring = Shared<Ring>::make(0, bound);
+    const Offset first = ring->add_segment(0, 0);
+    for (End* end : {&ring->put_, &ring->get_}) {
+        for (Cursor& cursor : end->cursors) cursor.segment = first;
+    }
+    return ring;
+}
+
+/// Links a segment with room for `record` bytes behind `last` (none: the first), the spare one if it
+/// will do. One transaction, so a death leaves it linked and found by the next, or not taken at all.
+inline Offset Ring::add_segment(Offset last, std::uint64_t record) {
+    const Arena& arena = Arena::instance();
+    Transaction tx = arena.transaction();
+    Block* block = spare_ != 0 ? arena.at<Block>(spare_) : nullptr;
+    if (block != nullptr && Arena::payload<RingSegment>(*block)->capacity >= record) {
+        tx.set(spare_, 0);
+    } else {
+        // Each twice the last: a queue of a few items is small, a busy one seldom changes segments.
+        std::uint64_t bytes = last_capacity_ == 0 ? least_segment : last_capacity_ * 2;
+        bytes = std::clamp(bytes, least_segment, most_segment);
+        while (bytes < record + sizeof(RingSegment) + sizeof(Block)) bytes *= 2;
+        block = &arena.allocate(tx, bytes - sizeof(Block), owned());
+        Arena::payload<RingSegment>(*block)->capacity = block->size - sizeof(RingSegment);
+        tx.set(last_capacity_, bytes);
+    }
+    auto* segment = Arena::payload<RingSegment>(*block);
+    segment->next = 0;
+    const Offset offset = arena.offset_of(block);
+    if (last != 0) tx.set(Arena::payload<RingSegment>(*arena.at<Block>(last))->next, offset);
+    tx.commit();
+    return offset;
+}
+
+inline void Ring::put_away(Cursor& cursor) {
+    const Arena& arena = Arena::instance();
+    Transaction tx = arena.transaction();
+    Block& block = *arena.at<Block>(cursor.retired);
+    const Block* spare = spare_ != 0 ? arena.at<Block>(spare_) : nullptr;
+    tx.set(cursor.retired, 0);
+    if (spare == nullptr) {
+        tx.set(spare_, arena.offset_of(&block));
+        tx.commit();
+    } else {
+        arena.destroy(tx, block);
+    }
+}
+
+inline Ring::Putter::Putter(Ring& ring) : ring_(ring) {
+    End& end = ring_.put_;
+    end.mutex.lock();
+    cursor_ = end.current();
+    if (end.pending.serial != 0) [[unlikely]] {
+        // Somebody died between handing a run to the ring and taking note that it is in.
+        if (end.count() <= end.pending_at) {
+            const Arena& arena = Arena::instance();
+            Transaction tx = arena.transaction();
+            if (Block* run = arena.heap().find(end.pending.offset, end.pending.serial)) {
+                arena.destroy(tx, *run);
+            }
+        }
+        end.pending = {};
+    }
+}
+
+inline std::uint64_t Ring::Putter::room() noexcept {
+    End& end = ring_.put_;
+    const std::uint64_t put = end.count() + reserved_;
+    if (put - end.seen_of_other >= ring_.bound_) end.seen_of_other = ring_.gets();
+    const std::uint64_t waiting = put - end.seen_of_other;
+    return waiting < ring_.bound_ ? ring_.bound_ - waiting : 0;
+}
+
+inline std::byte* Ring::Putter::reserve(RecordHeader header) {
+    const Arena& arena = Arena::instance();
+    const std::uint64_t record = sizeof header + ((header.size + 7u) & ~std::uint64_t{7});
+    auto* segment = Arena::payload<RingSegment>(*arena.at<Block>(cursor_.segment));
+    if (cursor_.position + record > segment->capacity) {
+        if (cursor_.position + sizeof header <= segment->capacity) {
+            const RecordHeader skip{0, RecordHeader::skip};
+            std::memcpy(segment->data() + cursor_.position, &skip, sizeof skip);
+        }
+        // There is a next one already if somebody died after linking it.
+        Offset next = segment->next;
+        if (next != 0 &&
+            Arena::payload<RingSegment>(*arena.at<Block>(next))->capacity < record) {
+            const RecordHeader skip{0, RecordHeader::skip};
+            auto* passed = Arena::payload<RingSegment>(*arena.at<Block>(next));
+            std::memcpy(passed->data(), &skip, sizeof skip);
+            next = passed->next != 0 ? passed->next : ring_.add_segment(next, record);
+        }
+        if (next == 0) next = ring_.add_segment(cursor_.segment, record);
+        cursor_ = {next, 0, 0};
+        segment = Arena::payload<RingSegment>(*arena.at<Block>(next));
+    }
+    std::byte* at = segment->data() + cursor_.position;
+    std::memcpy(at, &header, sizeof header);
+    cursor_.position += record;
+    ++reserved_;
+    return at + sizeof header;
+}
+
+inline void Ring::Putter::put_run(Block& run, std::uint64_t size) {
+    const Arena& arena = Arena::instance();
+    End& end = ring_.put_;
+    const RunRecord record{arena.ticket(run), size};
+    std::memcpy(reserve({sizeof record, RecordHeader::run}), &record, sizeof record);
+    {
+        Transaction tx = arena.transaction();
+        arena.unhang(tx, run);
+        arena.hang(tx, ring_.owned(), run);
+        tx.set(end.pending_at, end.count() + reserved_ - 1);
+        tx.set(end.pending.offset, record.block.offset);
+        tx.set(end.pending.serial, record.block.serial);
+        tx.commit();
+    }
+    publish();
+    end.pending = {};
+}
+
+inline void Ring::Putter::publish() noexcept {
+    if (reserved_ == 0) return;
+    advance(ring_.put_, cursor_, std::exchange(reserved_, 0));
+}
+
+inline Ring::Getter::Getter(Ring& ring) : ring_(ring) {
+    End& end = ring_.get_;
+    end.mutex.lock();
+    Cursor& current = end.current();
+    if (current.retired != 0) [[unlikely]] ring_.put_away(current);
+    cursor_ = current;
+}
+
+inline bool Ring::Getter::peek(Record& record) {
+    const Arena& arena = Arena::instance();
+    End& end = ring_.get_;
+    for (;;) {
+        const std::uint64_t taken = end.count() + taken_;
+        if (end.seen_of_other <= taken) {
+            end.seen_of_other = ring_.puts();
+            if (end.seen_of_other <= taken) return false;
+        }
+        auto* segment = Arena::payload<RingSegment>(*arena.at<Block>(cursor_.segment));
+        RecordHeader header{0, RecordHeader::skip};
+        if (cursor_.position + sizeof header <= segment->capacity) {
+            std::memcpy(&header, segment->data() + cursor_.position, sizeof header);
+        }
+        if (header.kind == RecordHeader::skip) {
+            // The segment's records are taken before it is put away.
+            advance(end, {segment->next, 0, cursor_.segment}, std::exchange(taken_, 0));
+            ring_.put_away(end.current());
+            cursor_ = end.current();
+            continue;
+        }
+        const std::byte* bytes = segment->data() + cursor_.position + sizeof header;
+        shown_ = sizeof header + ((header.size + 7u) & ~std::uint64_t{7});
+        if (header.kind == RecordHeader::inlined) {
+            record = {{bytes, header.size}, nullptr};
+            return true;
+        }
+        RunRecord there;
+        std::memcpy(&there, bytes, sizeof there);
+        {
+            const Transaction tx = arena.transaction();
+            record.run = arena.heap().find(there.block.offset, there.block.serial);
+            if (record.run != nullptr && record.run->owner == arena.offset_of(&ring_.owned())) {
+                record.bytes = {Arena::payload(*record.run), there.size};
+                return true;
+            }
+        }
+        // It was being taken by a process that was killed then, and went with it.
+        cursor_.position += shown_;
+        ++taken_;
+    }
+}
+
+inline void Ring::Getter::take(const Record& record) {
+    cursor_.position += shown_;
+    ++taken_;
+    if (record.run == nullptr) return;
+    {
+        const Arena& arena = Arena::instance();
+        Offset& mine = Processes::instance().owned();
+        Transaction tx = arena.transaction();
+        arena.unhang(tx, *record.run);
+        arena.hang(tx, mine, *record.run);
+        tx.commit();
+    }
+    commit();
+}
+
+inline void Ring::Getter::commit() noexcept {
+    if (taken_ == 0) return;
+    advance(ring_.get_, cursor_, std::exchange(taken_, 0));
+}
+
+}  // namespace multiprocessing::shm

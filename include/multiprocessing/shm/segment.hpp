@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// The address space of the arena: one sparse memfd mapped once, the bitmap of the pages that have
+// been given memory, and the translation between offsets (which mean the same in every process) and
+// addresses (which do not, after an exec).
+#pragma once
+
+#include <multiprocessing/os/memfd.hpp>
+
+#include <boost/interprocess/mapped_region.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <utility>
+
+namespace multiprocessing::shm {
+
+/// A place in the arena, counted from its start; 0 is no place.
+using Offset = std::uint64_t;
+
+inline constexpr std::uint64_t page_bytes = 4096;
+
+/// A mapped memfd. Which of its pages have memory is known to all from a bitmap inside it.
+class Segment {
+public:
+    /// Makes one of the largest size that the address space allows, at most `bytes`.
+    static Segment create(std::uint64_t bytes);
+    /// Maps one that another process made.
+    static Segment attach(os::Fd fd);
+
+    [[nodiscard]] int descriptor() const noexcept { return fd_.get(); }
+    [[nodiscard]] std::uint64_t size() const noexcept { return region_.get_size(); }
+    template <class T = std::byte>
+    [[nodiscard]] T* at(Offset offset) const noexcept {
+        return reinterpret_cast<T*>(static_cast<std::byte*>(region_.get_address()) + offset);
+    }
+    [[nodiscard]] Offset offset_of(const void* address) const noexcept {
+        return static_cast<Offset>(static_cast<const std::byte*>(address) - at(0));
+    }
+
+private:
+    // What mapped_region asks of a thing that can be mapped.
+    struct Device {
+        int fd;
+        [[nodiscard]] boost::interprocess::mapping_handle_t get_mapping_handle() const {
+            return boost::interprocess::ipcdetail::mapping_handle_from_file_handle(fd);
+        }
+        [[nodiscard]] static boost::interprocess::mode_t get_mode() {
+            return boost::interprocess::read_write;
+        }
+    };
+
+    Segment(os::Fd fd, std::uint64_t bytes)
+        : fd_(std::move(fd)),
+          region_(Device{fd_.get()}, boost::interprocess::read_write, 0,
+                  static_cast<std::size_t>(bytes)) {
+        os::exclude_from_core_dumps(region_.get_address(), region_.get_size());
+    }
+
+    os::Fd fd_;
+    boost::interprocess::mapped_region region_;
+};
+
+inline Segment Segment::create(std::uint64_t bytes) {
+    // Under a limit on address space (ulimit -v, valgrind) a smaller reservation does as well.
+    constexpr std::uint64_t least = std::uint64_t{256} << 20;
+    for (;; bytes /= 4) {
+        try {
+            return Segment(os::memfd("multiprocessing", bytes), bytes);
+        } catch (const boost::interprocess::interprocess_exception&) {
+            if (bytes / 4 < least) throw std::bad_alloc();
+        }
+    }
+}
+
+inline Segment Segment::attach(os::Fd fd) {
+    struct ::stat status {};
+    if (::fstat(fd.get(), &status) != 0) os::throw_errno("fstat", "the arena");
+    try {
+        const auto bytes = static_cast<std::uint64_t>(status.st_size);
+        return Segment(std::move(fd), bytes);
+    } catch (const boost::interprocess::interprocess_exception& error) {
+        os::throw_error(error.get_native_error(), "mmap", "the arena");
+    }
+}
+
+}  // namespace multiprocessing::shm
