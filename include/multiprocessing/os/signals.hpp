@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// The calling thread's signal mask: threads of the library take no signals from the program, and a
-// child that is about to be made takes none before it is ready.
+// Signal masks and dispositions: threads of the library take no signals from the program, and a child
+// that is about to be made takes none before it is ready.
 #pragma once
 
 #include <csignal>
@@ -29,5 +29,22 @@ public:
 private:
     sigset_t before_;
 };
+
+/// A thread's signal mask as a value, for a process that is to have another's.
+class SignalMask {
+public:
+    [[nodiscard]] static SignalMask of_this_thread() noexcept {
+        SignalMask mask;
+        ::pthread_sigmask(SIG_SETMASK, nullptr, &mask.set_);
+        return mask;
+    }
+    void apply() const noexcept { ::pthread_sigmask(SIG_SETMASK, &set_, nullptr); }
+
+private:
+    sigset_t set_{};
+};
+
+/// Has this process ignore Ctrl-C.
+inline void ignore_interrupts() noexcept { ::signal(SIGINT, SIG_IGN); }
 
 }  // namespace multiprocessing::os

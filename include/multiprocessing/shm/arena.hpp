@@ -202,7 +202,8 @@ inline void Arena::sweep(Transaction& tx) const {
         } else if (block.tickets != 0) {  // handles in a message that nobody will read
             const Ticket first = tickets(block).front();
             tx.set(block.tickets, block.tickets - 1);
-            if (Block* object = heap().find(first.offset, first.serial)) {
+            Block* object = heap().find(first.offset, first.serial);
+            if (object != nullptr && (object->counts >> 32) != 0) {
                 tx.set(object->counts, object->counts - (std::uint64_t{1} << 32));
                 if (object->counts == 0) hang(tx, header_.doomed, *object);
             }

@@ -27,8 +27,8 @@ public:
 private:
     struct Waiter {
         Offset next = 0;
+        std::uint64_t notified = 0;  // part of the transaction that takes it off the list
         HolderId process;
-        std::atomic<std::uint32_t> notified{0};
         WaitWord word{};
         explicit Waiter(HolderId id) noexcept : process(id) {}
     };
@@ -37,8 +37,8 @@ private:
         return *Arena::payload<Waiter>(*Arena::instance().at<Block>(block));
     }
     Offset enlist();
-    /// Takes a waiter off the list and hands its block to `heir`.
-    void strike(Offset before, Offset block, Offset& heir);
+    /// Takes a waiter off the list.
+    void strike(Transaction& tx, Offset block);
 
     Offset first_ = 0;
     Offset last_ = 0;
@@ -48,40 +48,45 @@ inline bool ConditionState::wait(UserLock& lock, os::Deadline deadline) {
     const Offset mine = enlist();
     Waiter& me = waiter(mine);
     const std::uint32_t depth = lock.release_all();
-    const auto notified = [&] { return me.notified.load(std::memory_order_acquire) != 0; };
+    const auto notified = [&me] {
+        return std::atomic_ref(me.notified).load(std::memory_order_acquire) != 0;
+    };
     me.word.wait(notified, deadline);
     lock.restore(depth);
-    // Only now: between the deadline and the lock somebody may have counted on this waiter.
-    const bool result = notified();
-    if (!result) {
-        Offset before = 0;
-        for (Offset at = first_; at != mine; at = waiter(at).next) before = at;
-        strike(before, mine, Processes::instance().owned());
-    }
+    // Only now: between the deadline and the lock somebody may have counted on this waiter. And inside
+    // a transaction: what a notifier did who was killed before its end is undone.
     const Arena& arena = Arena::instance();
     Transaction tx = arena.transaction();
+    const bool result = notified();
+    if (!result) strike(tx, mine);
     arena.destroy(tx, *arena.at<Block>(mine));
     return result;
 }
 
 inline std::uint64_t ConditionState::notify(std::uint64_t count) {
+    const Arena& arena = Arena::instance();
     Processes& processes = Processes::instance();
     std::uint64_t woken = 0;
     while (woken < count && first_ != 0) {
-        const Offset block = first_;
-        Waiter& next = waiter(block);
-        const HolderId process = next.process;
-        // From here on the block ends with the waiter's process, unless that is gone: then with us.
+        const Offset first = first_;
+        const HolderId process = waiter(first).process;
         const bool lives = process == self() || processes.alive(process);
-        strike(0, block, lives ? processes.slot(process).owned : processes.owned());
-        if (!lives) {
-            const Arena& arena = Arena::instance();
-            Transaction tx = arena.transaction();
-            arena.destroy(tx, *arena.at<Block>(block));
+        Transaction tx = arena.transaction();
+        if (first_ != first) continue;  // the lock has changed hands behind its owner's back
+        Waiter& next = waiter(first);
+        Block& block = *arena.at<Block>(first);
+        strike(tx, first);
+        ProcessSlot& home = processes.slot(process);
+        if (!lives || home.holder != process) {
+            arena.destroy(tx, block);
             continue;
         }
-        next.notified.store(1, std::memory_order_release);
-        next.word.notify_one();
+        // From here on the block ends with the waiter's process.
+        arena.unhang(tx, block);
+        arena.hang(tx, home.owned, block);
+        tx.set(next.notified, 1);
+        tx.commit();
+        next.word.notify_one();  // not later: until the mutex is free the block stays
         ++woken;
     }
     return woken;
@@ -100,16 +105,14 @@ inline Offset ConditionState::enlist() {
     return offset;
 }
 
-inline void ConditionState::strike(Offset before, Offset block, Offset& heir) {
-    const Arena& arena = Arena::instance();
-    Transaction tx = arena.transaction();
-    const Offset next = waiter(block).next;
-    tx.set(before != 0 ? waiter(before).next : first_, next);
+inline void ConditionState::strike(Transaction& tx, Offset block) {
+    Offset before = 0;
+    for (Offset at = first_; at != block; at = waiter(at).next) {
+        if (at == 0) return;  // not there: only if the lock was not held
+        before = at;
+    }
+    tx.set(before != 0 ? waiter(before).next : first_, waiter(block).next);
     if (last_ == block) tx.set(last_, before);
-    Block& room = *arena.at<Block>(block);
-    arena.unhang(tx, room);
-    arena.hang(tx, heir, room);
-    tx.commit();
 }
 
 }  // namespace multiprocessing::shm

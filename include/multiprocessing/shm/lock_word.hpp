@@ -64,10 +64,12 @@ inline bool LockWord::acquire(os::Deadline deadline) {
             continue;
         }
         if ((look || deadline.expired()) && !alive(seen & holder_mask)) {
-            // The flag first: who is killed between the two leaves a lock that is still the dead's.
+            if (!word_.compare_exchange_strong(seen, me | contended, std::memory_order_acquire)) {
+                continue;
+            }
+            // Who is killed between the two has abandoned it in turn.
             abandoned_.store(1, std::memory_order_relaxed);
-            if (word_.compare_exchange_strong(seen, me | contended, std::memory_order_acquire)) return true;
-            continue;
+            return true;
         }
         if (deadline.expired()) return false;
         if ((seen & contended) == 0 &&

@@ -121,7 +121,8 @@ inline Processes::Processes() {
 inline HolderId Processes::self() {
     // The usual case: two loads. A child forked by others than the library has its parent's id here
     // and gets one of its own at first use; the handles it inherited stay its parent's.
-    if (epoch_.load(std::memory_order_relaxed) != os::fork_epoch()) [[unlikely]] join();
+    // Acquire: the id after the epoch that it belongs to.
+    if (epoch_.load(std::memory_order_acquire) != os::fork_epoch()) [[unlikely]] join();
     return self_.load(std::memory_order_relaxed);
 }
 
@@ -147,12 +148,14 @@ inline void Processes::join() {
 inline HolderId Processes::claim_slot(Transaction& tx, std::uint64_t parent) {
     const Arena& arena = Arena::instance();
     ArenaHeader& header = arena.header();
+    std::uint64_t next = header.next_slot;
     for (std::size_t tried = 0; tried < ArenaHeader::slots; ++tried) {
-        tx.set(header.next_slot, (header.next_slot + 1) & holder_mask);
-        const auto id = static_cast<HolderId>(header.next_slot);
+        next = (next + 1) & holder_mask;
+        const auto id = static_cast<HolderId>(next);
         ProcessSlot& slot = arena.slot(id % ArenaHeader::slots);
         if (id == 0 || slot.holder != 0) continue;
         arena.heap().commit(arena.offset_of(&slot), sizeof(ProcessSlot));
+        tx.set(header.next_slot, next);
         tx.set(slot.pid, 0);
         tx.set(slot.start_time, 0);
         tx.set(slot.parent, parent);
@@ -193,6 +196,12 @@ inline bool Processes::alive(HolderId id) const {
 inline std::uint32_t Processes::enter(Transaction& tx, Block& block) {
     const Arena& arena = Arena::instance();
     if (free_entries_.empty()) {
+        // First of all, so that nothing below throws once the private side has changed, nor drop().
+        const std::size_t chunks = chunks_.size() + 1;
+        if (chunks > chunks_.capacity()) {
+            chunks_.reserve(2 * chunks);
+            free_entries_.reserve(2 * chunks * LedgerChunk::capacity);
+        }
         ProcessSlot& mine = slot(self_.load());
         Block& room = arena.allocate(tx, sizeof(LedgerChunk), mine.owned);
         auto* chunk = new (Arena::payload(room)) LedgerChunk{};

@@ -34,6 +34,8 @@ public:
     static Ref create(std::uint64_t size);
     /// Turns a ticket into a handle and marks it as used. Throws StaleTicket.
     static Ref arrive(Ticket& ticket);
+    /// Another handle of what a ticket names, which stays good. Throws StaleTicket.
+    static Ref copy(const Ticket& ticket);
 
     /// A ticket for a message; the block lives until it is used or abandoned.
     [[nodiscard]] Ticket depart() const;
@@ -52,15 +54,19 @@ public:
 
 private:
     struct Held {
-        Block* block;
-        std::uint32_t entry;
-        std::uint32_t generation;
-        Held(Block* held, std::uint32_t at, std::uint32_t of) noexcept
-            : block(held), entry(at), generation(of) {}
+        Block* block = nullptr;
+        std::uint32_t entry = 0;
+        std::uint32_t generation = 0;
+        Held() = default;
         Held(const Held&) = delete;
         Held& operator=(const Held&) = delete;
-        ~Held() { Processes::instance().drop(entry, generation); }
+        ~Held() {
+            if (block != nullptr) Processes::instance().drop(entry, generation);
+        }
     };
+
+    template <class Settle>
+    static Ref enter(Ticket ticket, Settle settle);
 
     std::shared_ptr<const Held> held_;
 };
@@ -94,16 +100,19 @@ public:
 inline Ref Ref::create(std::uint64_t size) {
     Processes& processes = Processes::instance();
     static_cast<void>(processes.self());
+    auto held = std::make_shared<Held>();  // first: what throws after the commit would lose the block
     const std::scoped_lock lock(processes.mutex);
     const Arena& arena = Arena::instance();
     Transaction tx = arena.transaction();
     if (arena.header().doomed != 0) arena.sweep(tx);
     Block& block = arena.heap().allocate(tx, size);
     tx.set(block.counts, 1);
-    const std::uint32_t entry = processes.enter(tx, block);
+    held->entry = processes.enter(tx, block);
+    held->generation = processes.generation();
     tx.commit();
+    held->block = &block;
     Ref ref;
-    ref.held_ = std::make_shared<const Held>(&block, entry, processes.generation());
+    ref.held_ = std::move(held);
     return ref;
 }
 
@@ -116,25 +125,40 @@ inline Ticket Ref::depart() const {
 }
 
 inline Ref Ref::arrive(Ticket& ticket) {
+    return enter(ticket, [&ticket](Transaction& tx, Block& block) {
+        // A message that is read twice has used up its count the first time.
+        const bool counted = (block.counts >> 32) != 0;
+        if (counted) tx.set(block.counts, block.counts - (std::uint64_t{1} << 32));
+        if (Arena::instance().contains(&ticket)) {
+            tx.set(ticket.serial, 0);  // with the count, or the death of the reader drops it twice
+        } else {
+            ticket.serial = 0;
+        }
+    });
+}
+
+inline Ref Ref::copy(const Ticket& ticket) {
+    return enter(ticket, [](Transaction&, Block&) {});
+}
+
+template <class Settle>
+Ref Ref::enter(Ticket ticket, Settle settle) {
     Processes& processes = Processes::instance();
     static_cast<void>(processes.self());
+    auto held = std::make_shared<Held>();
     const std::scoped_lock lock(processes.mutex);
     const Arena& arena = Arena::instance();
     Transaction tx = arena.transaction();
     Block* block = arena.heap().find(ticket.offset, ticket.serial);
     if (block == nullptr || block->counts == 0) throw StaleTicket();
-    // A message that is read twice has used up its count the first time.
-    const std::uint64_t transit = block->counts >> 32;
-    tx.set(block->counts, block->counts + 1 - (transit != 0 ? std::uint64_t{1} << 32 : 0));
-    const std::uint32_t entry = processes.enter(tx, *block);
-    if (arena.contains(&ticket)) {
-        tx.set(ticket.serial, 0);  // with the count, or the death of the reader would drop it twice
-    } else {
-        ticket.serial = 0;
-    }
+    tx.set(block->counts, block->counts + 1);
+    held->entry = processes.enter(tx, *block);
+    held->generation = processes.generation();
+    settle(tx, *block);
     tx.commit();
+    held->block = block;
     Ref ref;
-    ref.held_ = std::make_shared<const Held>(block, entry, processes.generation());
+    ref.held_ = std::move(held);
     return ref;
 }
 
@@ -143,8 +167,15 @@ inline void abandon(Ticket& ticket) noexcept {
     const Arena& arena = Arena::instance();
     Transaction tx = arena.transaction();
     Block* block = arena.heap().find(ticket.offset, ticket.serial);
-    ticket.serial = 0;
-    if (block == nullptr || (block->counts >> 32) == 0) return;
+    if (arena.contains(&ticket)) {
+        tx.set(ticket.serial, 0);  // with the count, as above
+    } else {
+        ticket.serial = 0;
+    }
+    if (block == nullptr || (block->counts >> 32) == 0) {
+        tx.commit();
+        return;
+    }
     tx.set(block->counts, block->counts - (std::uint64_t{1} << 32));
     if (block->counts == 0) {
         arena.destroy(tx, *block);

@@ -245,22 +245,24 @@ Outcome Ring::take(os::Deadline deadline, Read read, Stop stop, Idle idle) {
     for (;;) {
         const bool last = is_shut_down();  // before the look at the size: nothing comes after it
         if (size() != 0) {
-            std::uint64_t before = 0;
-            std::uint64_t after = 0;
+            std::uint64_t freed = 0;
+            bool taken = false;
             {
                 Getter getter(*this);
-                before = gets();
+                const std::uint64_t before = gets();
                 Getter::Record record;
-                if (getter.peek(record)) read(getter, record);
-                getter.commit();
-                after = gets();
-            }
-            if (after != before) {
-                if (bound_ != unbounded) {
-                    after - before == 1 ? space_.notify_one() : space_.notify_all();
+                if (getter.peek(record)) {
+                    const std::uint64_t shown = gets();  // what peek() passed over is not taken
+                    read(getter, record);
+                    getter.commit();
+                    taken = gets() != shown;
                 }
-                return Outcome::done;
+                freed = gets() - before;
             }
+            if (freed != 0 && bound_ != unbounded) {
+                freed == 1 ? space_.notify_one() : space_.notify_all();
+            }
+            if (taken) return Outcome::done;
             continue;
         }
         if (last) return Outcome::shut_down;
@@ -271,10 +273,11 @@ Outcome Ring::take(os::Deadline deadline, Read read, Stop stop, Idle idle) {
 }
 
 inline void Ring::discard() {
+    std::uint64_t discarded = 0;
     {
         Getter getter(*this);
         Getter::Record record;
-        while (getter.peek(record)) {
+        for (; getter.peek(record); ++discarded) {
             getter.take(record);
             if (record.run != nullptr) {
                 const Arena& arena = Arena::instance();
@@ -285,6 +288,7 @@ inline void Ring::discard() {
         getter.commit();
     }
     space_.notify_all();
+    while (discarded-- != 0) static_cast<void>(task_done());  // nobody else will say so
 }
 
 inline bool Ring::task_done() noexcept {
@@ -398,18 +402,17 @@ inline std::byte* Ring::Putter::reserve(RecordHeader header) {
             const RecordHeader skip{0, RecordHeader::skip};
             std::memcpy(segment->data() + cursor_.position, &skip, sizeof skip);
         }
-        // There is a next one already if somebody died after linking it.
-        Offset next = segment->next;
-        if (next != 0 &&
-            Arena::payload<RingSegment>(*arena.at<Block>(next))->capacity < record) {
-            const RecordHeader skip{0, RecordHeader::skip};
-            auto* passed = Arena::payload<RingSegment>(*arena.at<Block>(next));
-            std::memcpy(passed->data(), &skip, sizeof skip);
-            next = passed->next != 0 ? passed->next : ring_.add_segment(next, record);
-        }
-        if (next == 0) next = ring_.add_segment(cursor_.segment, record);
-        cursor_ = {next, 0, 0};
-        segment = Arena::payload<RingSegment>(*arena.at<Block>(next));
+        // There is a next one already if somebody died after linking it; it may be too small.
+        do {
+            Offset next = segment->next;
+            if (next == 0) next = ring_.add_segment(cursor_.segment, record);
+            cursor_ = {next, 0, 0};
+            segment = Arena::payload<RingSegment>(*arena.at<Block>(next));
+            if (segment->capacity < record) {
+                const RecordHeader skip{0, RecordHeader::skip};
+                std::memcpy(segment->data(), &skip, sizeof skip);
+            }
+        } while (segment->capacity < record);
     }
     std::byte* at = segment->data() + cursor_.position;
     std::memcpy(at, &header, sizeof header);
@@ -489,6 +492,7 @@ inline bool Ring::Getter::peek(Record& record) {
         // It was being taken by a process that was killed then, and went with it.
         cursor_.position += shown_;
         ++taken_;
+        commit();
     }
 }
 

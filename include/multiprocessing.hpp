@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// Python's `multiprocessing` for C++: everything there is, with one include.
+#pragma once
+
+#include <multiprocessing/bytes.hpp>
+#include <multiprocessing/connection.hpp>
+#include <multiprocessing/context.hpp>
+#include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/pickle.hpp>
+#include <multiprocessing/pool.hpp>
+#include <multiprocessing/process.hpp>
+#include <multiprocessing/queues.hpp>
+#include <multiprocessing/range.hpp>
+#include <multiprocessing/sharedctypes.hpp>
+#include <multiprocessing/synchronize.hpp>
+#include <multiprocessing/timeout.hpp>
+#include <multiprocessing/version.hpp>

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// A callable without arguments, of any type, that is kept in an object and run in several processes:
+// a Pool's initializer, a Barrier's action.
+#pragma once
+
+#include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/pickle/callable.hpp>
+
+#include <concepts>
+#include <functional>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace multiprocessing::runtime {
+
+/// Nothing, or something to run. Copies share the callable. *Fork and spawn*: forked children have
+/// it, whatever it is; to a spawned one it must travel, or PicklingError is thrown.
+class Action {
+public:
+    Action() = default;
+    template <class F>
+        requires std::invocable<std::decay_t<F>&> && (!std::same_as<std::decay_t<F>, Action>)
+    Action(F&& f) : callable_(std::make_shared<Model<std::decay_t<F>>>(std::forward<F>(f))) {}
+
+    [[nodiscard]] explicit operator bool() const noexcept { return callable_ != nullptr; }
+    /// Runs it, if there is anything to run.
+    void operator()() const {
+        if (callable_) callable_->run();
+    }
+
+    void save(pickle::OArchive& archive) const {
+        archive.put(static_cast<std::uint8_t>(callable_ != nullptr));
+        if (callable_) callable_->save(archive);
+    }
+    void load(pickle::IArchive& archive) {
+        callable_ = nullptr;
+        if (archive.get<std::uint8_t>() == 0) return;
+        callable_ = pickle::load_new<Reader>(archive)(archive);
+    }
+
+private:
+    struct Callable {
+        Callable() = default;
+        Callable(const Callable&) = delete;
+        Callable& operator=(const Callable&) = delete;
+        virtual ~Callable() = default;
+        virtual void run() = 0;
+        virtual void save(pickle::OArchive& archive) const = 0;
+    };
+    // What is written is where the code is that can read the rest.
+    using Reader = std::shared_ptr<Callable> (*)(pickle::IArchive&);
+
+    template <class F>
+    struct Model final : Callable {
+        F f;
+        template <class G>
+        explicit Model(G&& g) : f(std::forward<G>(g)) {}
+        void run() override { static_cast<void>(std::invoke(f)); }
+        void save(pickle::OArchive& archive) const override {
+            if constexpr (pickle::TravellingCallable<F>) {
+                pickle::save_new(archive, static_cast<Reader>(&read));
+                pickle::save_callable(archive, f);
+            } else {
+                throw PicklingError(pickle::type_name<F>() + " cannot travel to another process: " +
+                                    std::string(pickle::travelling_callable_help));
+            }
+        }
+        static std::shared_ptr<Callable> read(pickle::IArchive& archive) {
+            if constexpr (pickle::TravellingCallable<F>) {
+                return std::make_shared<Model>(pickle::load_callable<F>(archive));
+            } else {
+                throw UnpicklingError("a callable that cannot travel");
+            }
+        }
+    };
+
+    std::shared_ptr<Callable> callable_;
+};
+
+}  // namespace multiprocessing::runtime

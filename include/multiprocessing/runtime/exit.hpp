@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// The orderly end of a process: its exit functions run, its daemons are terminated, its other
+// children joined; a child then leaves without what it inherited from its parent being run or
+// destroyed. Answers Python's `util._exit_function`.
+#pragma once
+
+#include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/clock.hpp>
+#include <multiprocessing/os/exit.hpp>
+#include <multiprocessing/os/stdio.hpp>
+#include <multiprocessing/runtime/report.hpp>
+#include <multiprocessing/runtime/this_process.hpp>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <exception>
+#include <functional>
+#include <string>
+
+#include <cxxabi.h>
+
+namespace multiprocessing::runtime {
+
+/// Has `function` run when this very process ends in an orderly way: the higher priority first, all
+/// of them before its children are ended. In a forked child it is forgotten.
+inline ExitFunctions::Id register_exit(std::function<void()> function, int priority = 0) {
+    return this_process().exit_functions.add(std::move(function), priority);
+}
+
+/// Takes one back; whether it had not run yet.
+inline bool unregister_exit(ExitFunctions::Id id) {
+    return this_process().exit_functions.remove(id);
+}
+
+/// Terminates daemons (kills those that do not listen) and joins the rest.
+inline void end_children() {
+    using namespace std::chrono_literals;
+    Children& children = this_process().children;
+    for (auto running = children.reap_finished(); !running.empty();
+         running = children.reap_finished()) {
+        for (const ProcessPointer& child : running) {
+            if (child->daemon) child->send_signal(SIGTERM);
+        }
+        const auto patience = os::Deadline::after(500ms);
+        for (const ProcessPointer& child : running) {
+            if (child->daemon && !child->wait_for_end(patience)) child->send_signal(SIGKILL);
+        }
+        for (const ProcessPointer& child : running) child->wait_for_end(os::Deadline::never());
+    }
+}
+
+/// What is to be done at the end of any process; harmless when done twice.
+inline void finish_process() noexcept {
+    try {
+        this_process().exit_functions.run_all(report_current_exception);
+        end_children();
+    } catch (...) {
+        report_current_exception();
+    }
+}
+
+/// Has main's return and std::exit finish the process. Called before its first child starts.
+inline void finish_at_exit() {
+    [[maybe_unused]] static const int registered = std::atexit(finish_process);
+}
+
+/// The only way out of a child.
+[[noreturn]] inline void leave_child(int code) noexcept {
+    finish_process();
+    os::flush_standard_streams();
+    os::exit_at_once(code);
+}
+
+/// Runs a child's target and leaves. Nothing gets out of here: below are the parent's frames.
+template <class Run>
+[[noreturn]] void run_and_leave(Run&& run) noexcept {
+    int code = 1;
+    // A target may call std::exit: that is another way to leave_child, not to the parent's own
+    // atexit functions and static objects.
+    os::intercept_exit(leave_child);
+    try {
+        run();
+        code = 0;
+    } catch (const SystemExit& exit) {
+        code = exit.code();
+        if (exit.message()) os::write_to_stderr(*exit.message() + "\n");
+    } catch (const abi::__forced_unwind&) {
+        code = 0;  // pthread_exit, which ends a process whose last thread it ends with 0
+        leave_child(code);
+    } catch (...) {
+        report_current_exception();
+    }
+    leave_child(code);
+}
+
+}  // namespace multiprocessing::runtime

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// A pickled object as a message of a Channel: its bytes, then the tickets of the shared objects in
+// it and their number; its descriptors beside. Answers Python's `resource_sharer` as well.
+#pragma once
+
+#include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/fd.hpp>
+#include <multiprocessing/os/socket.hpp>
+#include <multiprocessing/pickle/buffer.hpp>
+#include <multiprocessing/pickle/cargo.hpp>
+#include <multiprocessing/runtime/channel.hpp>
+#include <multiprocessing/shm/ref.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace multiprocessing::runtime {
+
+/// For Channel::receive: appends to `sink`, which has `size()` and `grow(n)`; twice what is there at a
+/// time, so that a lie about the length costs the liar as many bytes.
+inline constexpr std::size_t first_piece = std::size_t{1} << 20;
+
+[[nodiscard]] inline std::size_t next_piece(std::size_t missing, std::size_t have) noexcept {
+    return std::min(missing, std::max(have, first_piece));
+}
+
+[[nodiscard]] inline auto growing(std::vector<std::byte>& sink) {
+    return [&sink](std::size_t missing) {
+        const std::size_t have = sink.size();
+        sink.resize(have + next_piece(missing, have));
+        return std::span(sink).subspan(have);
+    };
+}
+
+[[nodiscard]] inline auto growing(pickle::Buffer& sink) {
+    return [&sink](std::size_t missing) {
+        const std::size_t size = next_piece(missing, sink.size());
+        return std::span(sink.grow(size), size);
+    };
+}
+
+/// Sends what has been pickled; then the cargo is the receiver's.
+inline void send_object(Channel& channel, const pickle::Buffer& body, pickle::Cargo& cargo) {
+    if (cargo.descriptors().size() > os::most_descriptors) {
+        throw PicklingError("one message can take " + std::to_string(os::most_descriptors) +
+                            " Connections, this one has " +
+                            std::to_string(cargo.descriptors().size()) +
+                            ": send them in several messages");
+    }
+    const auto tickets = cargo.tickets();
+    auto count = static_cast<std::uint32_t>(tickets.size());
+    ::iovec parts[] = {{},
+                       {const_cast<std::byte*>(body.data()), body.size()},
+                       {const_cast<shm::Ticket*>(tickets.data()), tickets.size_bytes()},
+                       {&count, sizeof count}};
+    channel.send(parts, cargo.descriptors());
+    cargo.ship();
+}
+
+/// The next message of a channel, taken apart.
+class ReceivedObject {
+public:
+    /// `buffer`, which is empty, holds the bytes and must live as long.
+    ReceivedObject(Channel& channel, pickle::Buffer& buffer)
+        : descriptors_(receive(channel, buffer)), body_(buffer.span()),
+          tickets_(cut_tickets(body_)), cargo_(tickets_, std::move(descriptors_)) {}
+
+    [[nodiscard]] std::span<const std::byte> body() const noexcept { return body_; }
+    [[nodiscard]] pickle::Cargo& cargo() noexcept { return cargo_; }
+
+private:
+    static std::vector<os::Fd> receive(Channel& channel, pickle::Buffer& buffer) {
+        std::vector<os::Fd> descriptors;
+        channel.receive([](std::uint64_t) {}, growing(buffer), &descriptors);
+        return descriptors;
+    }
+    static std::vector<shm::Ticket> cut_tickets(std::span<const std::byte>& body);
+
+    std::vector<os::Fd> descriptors_;
+    std::span<const std::byte> body_;
+    std::vector<shm::Ticket> tickets_;
+    pickle::Cargo cargo_;
+};
+
+inline std::vector<shm::Ticket> ReceivedObject::cut_tickets(std::span<const std::byte>& body) {
+    std::uint32_t count = 0;
+    const auto cut = [&](void* to, std::size_t size) {
+        if (size > body.size()) {
+            throw UnpicklingError("the message is no pickled object: was it sent by send_bytes?");
+        }
+        if (size != 0) std::memcpy(to, body.last(size).data(), size);
+        body = body.first(body.size() - size);
+    };
+    cut(&count, sizeof count);
+    if (count > body.size() / sizeof(shm::Ticket)) {
+        throw UnpicklingError("the message is no pickled object: was it sent by send_bytes?");
+    }
+    std::vector<shm::Ticket> tickets(count);
+    cut(tickets.data(), count * sizeof(shm::Ticket));
+    return tickets;
+}
+
+}  // namespace multiprocessing::runtime

@@ -1,0 +1,598 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// The parent's side of a Pool: its workers, the tasks they have been given, and one thread that takes
+// in outcomes and sees to the dead. Answers the handler threads of Python's `pool.Pool`.
+#pragma once
+
+#include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/poll.hpp>
+#include <multiprocessing/os/process.hpp>
+#include <multiprocessing/os/signals.hpp>
+#include <multiprocessing/runtime/pool/job.hpp>
+#include <multiprocessing/runtime/pool/shared.hpp>
+#include <multiprocessing/runtime/pool/worker.hpp>
+#include <multiprocessing/runtime/start.hpp>
+#include <multiprocessing/shm/run.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <csignal>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace multiprocessing::runtime::pool {
+
+/// What a pool is made with.
+struct Settings {
+    std::uint32_t processes;
+    Action initializer;
+    std::uint64_t most_tasks = 0;
+    std::optional<StartMethod> method;
+};
+
+/// A pool. Lives in a shared_ptr, which its thread has too.
+class Engine : public std::enable_shared_from_this<Engine> {
+public:
+    /// Starts the workers and the thread. When one cannot be started those that were are ended.
+    [[nodiscard]] static std::shared_ptr<Engine> start(Settings settings);
+    explicit Engine(Settings settings);
+    Engine(const Engine&) = delete;
+    Engine& operator=(const Engine&) = delete;
+
+    [[nodiscard]] std::uint32_t size() const noexcept { return settings_.processes; }
+    [[nodiscard]] std::vector<ProcessPointer> workers() const;
+
+    /// A task's block, of which the caller writes the payload.
+    [[nodiscard]] Task& make_task(Entry entry, std::uint32_t count, std::size_t bytes,
+                                  std::span<const shm::Ticket> tickets) const;
+    /// Gives a task to the workers; its items are the job's from `base` on.
+    void submit(const std::shared_ptr<Job>& job, std::uint64_t base, Task& task);
+    /// Takes back the tasks of a job that nobody has begun, and fails it. What comes of those that
+    /// have been begun is dropped.
+    void cancel(const std::shared_ptr<Job>& job);
+
+    /// Throws ValueError unless new work may be given, and counts a caller that may give more; until
+    /// it calls end_feeding() the pool does not stop.
+    void begin_feeding();
+    void end_feeding() noexcept;
+
+    void close();
+    void terminate();
+    /// Waits for the end. Throws ValueError when the pool has not been told to.
+    void join();
+    /// What the last handle does.
+    void abandon() noexcept;
+
+private:
+    enum class Phase { running, closing, terminating, ended };
+    struct Worker {
+        ProcessPointer process;
+        std::uint64_t taken_before = 0;  // the slot's count when this one was started
+        bool gone = false;               // it has ended, and was not replaced
+    };
+    struct Given {
+        std::shared_ptr<Job> job;
+        std::uint64_t base;
+        shm::Ticket block;
+    };
+
+    void start_worker(std::uint32_t number);
+    void run() noexcept;
+    void serve();
+    bool take_results();
+    void take_result(std::span<const std::byte> bytes, shm::Run run);
+    void see_to_the_dead();
+    void settle(std::uint32_t number, int exitcode);
+    void lose_task(std::uint32_t number, int exitcode);
+    void replace(std::uint32_t number, int exitcode);
+    [[nodiscard]] bool wait_for_news();
+    void break_down(const std::exception_ptr& exception);
+    void end_workers();
+    void fail_all(const std::exception_ptr& exception, bool workers_run);
+    void free_block(shm::Ticket ticket) noexcept;
+    /// Whether no worker had begun it; then none will.
+    [[nodiscard]] static bool take_back(const Given& given) noexcept {
+        auto& block = *shm::Arena::instance().at<shm::Block>(given.block.offset);
+        std::uint32_t waiting = Task::waiting;
+        return shm::Arena::payload<Task>(block)->holder.compare_exchange_strong(waiting,
+                                                                                Task::cancelled);
+    }
+    [[nodiscard]] std::optional<Given> take_given(std::uint64_t id);
+    void finish(const Given& given);
+    void post(const Task& task);
+    void wake() noexcept { channel_.doorbell().ring(); }
+    [[nodiscard]] bool is_foreign() const noexcept { return creator_ != os::this_pid(); }
+    void check_own() const;
+
+    Settings settings_;
+    Channel channel_;
+    int creator_ = os::this_pid();
+    os::SignalMask signals_ = os::SignalMask::of_this_thread();
+    std::uint64_t workers_made_ = 0;
+    std::uint64_t fruitless_deaths_ = 0;  // in a row, of workers that had not taken a task
+
+    mutable std::mutex mutex_;  // guards what follows
+    std::condition_variable ended_;
+    Phase phase_ = Phase::running;
+    bool joined_ = false;
+    std::uint64_t feeders_ = 0;
+    std::exception_ptr broken_;
+    std::vector<Worker> workers_;
+    std::unordered_map<std::uint64_t, Given> given_;
+
+    std::atomic<std::uint64_t> next_id_{1};
+    std::thread thread_;
+    std::thread::id thread_id_;
+    ExitFunctions::Id at_exit_ = 0;
+};
+
+[[nodiscard]] inline std::string describe_end(int exitcode) {
+    if (exitcode < 0) return "was killed by " + os::signal_name(-exitcode);
+    return "ended with exit code " + std::to_string(exitcode);
+}
+
+inline Engine::Engine(Settings settings)
+    : settings_(std::move(settings)), channel_(settings_.processes), workers_(settings_.processes) {}
+
+inline std::shared_ptr<Engine> Engine::start(Settings settings) {
+    auto engine = std::make_shared<Engine>(std::move(settings));
+    try {
+        for (std::uint32_t i = 0; i < engine->size(); ++i) engine->start_worker(i);
+        const os::BlockSignals for_the_thread;
+        engine->thread_ = std::thread([engine] { engine->run(); });
+    } catch (...) {
+        engine->end_workers();
+        throw;
+    }
+    engine->thread_id_ = engine->thread_.get_id();
+    // Before the children are ended, or the thread would replace them.
+    constexpr int before_others = 15;
+    engine->at_exit_ = register_exit(
+        [weak = std::weak_ptr(engine)] {
+            if (const auto pool = weak.lock()) pool->terminate();
+        },
+        before_others);
+    return engine;
+}
+
+inline void Engine::start_worker(std::uint32_t number) {
+    const StartMethod method = settings_.method ? *settings_.method : default_start_method().get();
+    const std::string kind = method == StartMethod::fork ? "Fork" : "Spawn";
+    NewProcess process;
+    process.name = kind + "PoolWorker-" + std::to_string(++workers_made_);
+    process.daemon = true;
+    process.method = method;
+    auto state = make_state(
+        std::move(process),
+        make_target(&work, Seat(channel_, number, settings_.most_tasks, signals_,
+                                settings_.initializer)));
+    WorkerSlot& slot = channel_.control().slots()[number];
+    slot.task = {};
+    slot.result = {};
+    runtime::start(
+        state, [target = state->target.get()] { target->run(); },
+        [target = state->target.get()](pickle::OArchive& archive) { target->save(archive); });
+    const std::lock_guard lock(mutex_);
+    workers_[number] = {std::move(state), slot.taken, false};
+}
+
+inline std::vector<ProcessPointer> Engine::workers() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<ProcessPointer> running;
+    for (const Worker& worker : workers_) {
+        if (worker.process) running.push_back(worker.process);
+    }
+    return running;
+}
+
+inline Task& Engine::make_task(Entry entry, std::uint32_t count, std::size_t bytes,
+                               std::span<const shm::Ticket> tickets) const {
+    const shm::Arena& arena = shm::Arena::instance();
+    const auto code = pickle::code_address(reinterpret_cast<const void*>(entry));
+    const std::size_t aligned = (sizeof(Task) + bytes + 7) & ~std::size_t{7};
+    shm::Transaction tx = arena.transaction();
+    shm::Block& block = arena.allocate(tx, aligned + tickets.size_bytes(), channel_.owned());
+    if (!tickets.empty()) {
+        std::memcpy(shm::Arena::payload(block) + aligned, tickets.data(), tickets.size_bytes());
+        tx.set(block.tickets, tickets.size());
+    }
+    tx.commit();
+    return *new (shm::Arena::payload(block)) Task{0, code, 0, count, bytes, Task::waiting};
+}
+
+inline void Engine::submit(const std::shared_ptr<Job>& job, std::uint64_t base, Task& task) {
+    task.id = next_id_.fetch_add(1);
+    const shm::Ticket ticket = shm::Arena::instance().ticket(shm::Arena::block_of(&task));
+    std::exception_ptr refused;
+    {
+        const std::lock_guard lock(mutex_);
+        if (broken_) {
+            refused = broken_;
+        } else if (phase_ == Phase::terminating || phase_ == Phase::ended) {
+            refused = std::make_exception_ptr(CancelledError("the pool was terminated"));
+        } else {
+            given_.emplace(task.id, Given{job, base, ticket});
+        }
+    }
+    if (refused) {
+        free_block(ticket);
+        job->fail(refused);
+        return;
+    }
+    post(task);
+}
+
+inline void Engine::post(const Task& task) {
+    const shm::Ticket ticket = shm::Arena::instance().ticket(shm::Arena::block_of(&task));
+    static_cast<void>(channel_.tasks().put(os::Deadline::never(), [&](shm::Ring::Putter& end) {
+        std::memcpy(end.reserve(sizeof ticket), &ticket, sizeof ticket);
+    }));
+}
+
+inline void Engine::cancel(const std::shared_ptr<Job>& job) {
+    std::vector<shm::Ticket> unused;
+    {
+        const std::lock_guard lock(mutex_);
+        for (auto at = given_.begin(); at != given_.end();) {
+            if (at->second.job != job) {
+                ++at;
+                continue;
+            }
+            if (take_back(at->second)) {
+                unused.push_back(at->second.block);
+                at = given_.erase(at);
+            } else {
+                ++at;
+            }
+        }
+    }
+    for (const shm::Ticket& block : unused) free_block(block);
+    job->fail(std::make_exception_ptr(CancelledError("the task was cancelled")));
+    wake();
+}
+
+inline void Engine::check_own() const {
+    if (is_foreign()) {
+        throw AssertionError("a Pool can be used by the process that made it only (pid " +
+                             std::to_string(creator_) + ")");
+    }
+}
+
+inline void Engine::begin_feeding() {
+    check_own();
+    const std::lock_guard lock(mutex_);
+    if (phase_ != Phase::running) {
+        throw ValueError("Pool not running: it was closed or terminated, make a new one");
+    }
+    ++feeders_;
+}
+
+inline void Engine::end_feeding() noexcept {
+    {
+        const std::lock_guard lock(mutex_);
+        --feeders_;
+    }
+    wake();
+}
+
+inline void Engine::close() {
+    check_own();
+    {
+        const std::lock_guard lock(mutex_);
+        if (phase_ == Phase::running) phase_ = Phase::closing;
+    }
+    wake();
+}
+
+inline void Engine::terminate() {
+    if (is_foreign()) return;
+    std::unique_lock lock(mutex_);
+    if (phase_ != Phase::ended) phase_ = Phase::terminating;
+    wake();
+    // From a callback it is asked for, and done when the callback returns.
+    if (std::this_thread::get_id() == thread_id_) return;
+    ended_.wait(lock, [this] { return phase_ == Phase::ended; });
+}
+
+inline void Engine::join() {
+    check_own();
+    std::unique_lock lock(mutex_);
+    if (phase_ == Phase::running) {
+        throw ValueError("Pool is still running: call close() or terminate() before join()");
+    }
+    if (std::this_thread::get_id() == thread_id_) {
+        throw AssertionError("Pool.join() in a callback of the same pool would wait for itself");
+    }
+    joined_ = true;
+    wake();
+    ended_.wait(lock, [this] { return phase_ == Phase::ended; });
+}
+
+inline void Engine::abandon() noexcept {
+    if (is_foreign()) {
+        // A copy in a forked child: the thread is not here, and the workers are not its children.
+        new std::thread(std::move(thread_));
+        return;
+    }
+    terminate();
+    unregister_exit(at_exit_);
+    if (std::this_thread::get_id() == thread_id_) {
+        thread_.detach();
+    } else if (thread_.joinable()) {
+        thread_.join();
+    }
+}
+
+inline void Engine::run() noexcept {
+    try {
+        serve();
+    } catch (...) {
+        report_current_exception();
+    }
+    end_workers();
+    fail_all(std::make_exception_ptr(CancelledError("the pool was terminated before the task ended")),
+             false);
+    const std::lock_guard lock(mutex_);
+    phase_ = Phase::ended;
+    ended_.notify_all();
+}
+
+inline void Engine::serve() {
+    for (;;) {
+        // Not for ever: the dead are to be seen to even if results never end.
+        for (int taken = 0; taken < 256 && take_results(); ++taken) {
+        }
+        {
+            const std::lock_guard lock(mutex_);
+            if (phase_ == Phase::terminating) return;
+            // A caller that still reads its input may give more, unless it is the one that waits.
+            if (phase_ == Phase::closing && given_.empty() && (feeders_ == 0 || joined_)) break;
+        }
+        if (wait_for_news()) see_to_the_dead();
+    }
+    // The orderly end: all is done, the workers leave by themselves.
+    channel_.control().stopping.store(1, std::memory_order_release);
+    channel_.tasks().wake_all();
+    for (const ProcessPointer& worker : workers()) {
+        while (!worker->wait_for_end(os::Deadline::after(std::chrono::milliseconds(100)))) {
+            const std::lock_guard lock(mutex_);
+            if (phase_ == Phase::terminating) return;
+        }
+    }
+}
+
+inline bool Engine::take_results() {
+    using shm::Ring;
+    pickle::Scratch inlined;
+    Ring::Getter::Record taken;
+    const auto outcome = channel_.results().take(
+        os::Deadline::passed(), [&](Ring::Getter& end, const Ring::Getter::Record& record) {
+            if (record.run == nullptr) inlined->append(record.bytes.data(), record.bytes.size());
+            taken = record;
+            end.take(record);
+        });
+    if (outcome != shm::Outcome::done) return false;
+    if (taken.run != nullptr) {
+        take_result(taken.bytes, shm::Run(*taken.run));
+    } else {
+        take_result(inlined->span(), {});
+    }
+    return true;
+}
+
+inline void Engine::take_result(std::span<const std::byte> bytes, shm::Run run) {
+    const auto& result = *reinterpret_cast<const Result*>(bytes.data());
+    const auto tickets = run ? run.tickets() : std::span<shm::Ticket>();
+    if (result.kind == Result::Kind::failed_start) {
+        struct Failure final : OutcomeReader {
+            std::exception_ptr what;
+            void array(std::uint64_t, const std::byte*, std::uint32_t, std::uint32_t) override {}
+            void value(std::uint64_t, std::span<const std::byte>, pickle::Cargo&) override {}
+            void error(std::uint64_t, std::exception_ptr exception) override { what = exception; }
+        } failure;
+        failure.read(result, tickets, 0);
+        break_down(failure.what);
+        return;
+    }
+    const auto given = take_given(result.id);
+    if (!given) return;
+    given->job->read(result, tickets, given->base);
+    finish(*given);
+}
+
+inline void Engine::finish(const Given& given) {
+    const auto& block = *shm::Arena::instance().at<shm::Block>(given.block.offset);
+    const std::uint64_t bytes = block.size;
+    free_block(given.block);
+    given.job->task_done(bytes);
+}
+
+inline std::optional<Engine::Given> Engine::take_given(std::uint64_t id) {
+    const std::lock_guard lock(mutex_);
+    auto node = given_.extract(id);
+    if (!node) return std::nullopt;
+    return std::move(node.mapped());
+}
+
+inline void Engine::free_block(shm::Ticket ticket) noexcept {
+    const shm::Arena& arena = shm::Arena::instance();
+    shm::Transaction tx = arena.transaction();
+    if (shm::Block* block = arena.heap().find(ticket.offset, ticket.serial)) {
+        arena.destroy(tx, *block);
+    }
+}
+
+inline void Engine::see_to_the_dead() {
+    for (std::uint32_t number = 0; number < size(); ++number) {
+        // Only this thread changes the list once it runs.
+        if (workers_[number].gone) continue;
+        const auto exitcode = workers_[number].process->poll_exitcode();
+        if (!exitcode) continue;
+        // What it put before it died counts.
+        while (take_results()) {
+        }
+        settle(number, *exitcode);
+    }
+}
+
+inline void Engine::settle(std::uint32_t number, int exitcode) {
+    lose_task(number, exitcode);
+    this_process().children.remove(*workers_[number].process);
+    workers_[number].gone = true;
+    {
+        const std::lock_guard lock(mutex_);
+        if (broken_ || phase_ == Phase::terminating) return;
+    }
+    replace(number, exitcode);
+}
+
+/// Keeps what the dead had finished, gives up the item it was at, gives the rest to others.
+inline void Engine::lose_task(std::uint32_t number, int exitcode) {
+    const shm::Arena& arena = shm::Arena::instance();
+    WorkerSlot& slot = channel_.control().slots()[number];
+    const auto find = [&](shm::Ticket ticket) {
+        const shm::Transaction tx = arena.transaction();
+        return arena.heap().find(ticket.offset, ticket.serial);
+    };
+    shm::Block* block = find(std::exchange(slot.task, {}));
+    shm::Block* partial = find(std::exchange(slot.result, {}));
+    auto* task = block != nullptr ? shm::Arena::payload<Task>(*block) : nullptr;
+    if (task == nullptr || task->holder.load() != number + 1) {
+        if (partial != nullptr) free_block(arena.ticket(*partial));
+        return;
+    }
+    auto given = take_given(task->id);
+    std::uint32_t lost = task->begin;
+    if (partial != nullptr) {
+        const auto& result = *shm::Arena::payload<Result>(*partial);
+        if (given && result.id == task->id) {
+            lost = result.first + result.finished;
+            given->job->read(result, {}, given->base);
+        }
+        free_block(arena.ticket(*partial));
+    }
+    if (!given) {  // cancelled
+        free_block(arena.ticket(*block));
+        return;
+    }
+    if (lost < task->count) {
+        const ProcessState& worker = *workers_[number].process;
+        const int pid = worker.pid.value_or(0);
+        given->job->error(
+            given->base + lost,
+            std::make_exception_ptr(WorkerLostError(
+                "worker " + worker.name + " (pid " + std::to_string(pid) + ") " +
+                    describe_end(exitcode) + " while it ran item " +
+                    std::to_string(given->base + lost) + " of the job",
+                pid, exitcode)));
+    }
+    if (lost + 1 < task->count) {
+        task->begin = lost + 1;
+        task->holder.store(Task::waiting);
+        {
+            const std::lock_guard lock(mutex_);
+            given_.emplace(task->id, *given);
+        }
+        post(*task);
+        return;
+    }
+    finish(*given);
+}
+
+inline void Engine::replace(std::uint32_t number, int exitcode) {
+    const WorkerSlot& slot = channel_.control().slots()[number];
+    const bool useless = slot.taken == workers_[number].taken_before && exitcode != 0;
+    fruitless_deaths_ = useless ? fruitless_deaths_ + 1 : 0;
+    const ProcessState& dead = *workers_[number].process;
+    // A worker that dies before its first task will do so again: no respawn loop.
+    if (fruitless_deaths_ > std::uint64_t{3} * size()) {
+        break_down(std::make_exception_ptr(WorkerLostError(
+            "the pool's workers die before they take a task; the last one, " + dead.name + ", " +
+                describe_end(exitcode),
+            dead.pid.value_or(0), exitcode)));
+        return;
+    }
+    try {
+        start_worker(number);
+    } catch (...) {
+        break_down(std::current_exception());
+    }
+}
+
+/// The pool can do no more work: every job, and every one to come, ends with the exception.
+inline void Engine::break_down(const std::exception_ptr& exception) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (broken_) return;
+        broken_ = exception;
+    }
+    fail_all(exception, true);
+}
+
+/// Fails every job. While workers run, what they have in hand is theirs until they are done with it.
+inline void Engine::fail_all(const std::exception_ptr& exception, bool workers_run) {
+    std::vector<std::shared_ptr<Job>> jobs;
+    std::vector<shm::Ticket> unused;
+    {
+        const std::lock_guard lock(mutex_);
+        for (auto at = given_.begin(); at != given_.end();) {
+            jobs.push_back(at->second.job);
+            if (workers_run && !take_back(at->second)) {
+                ++at;
+                continue;
+            }
+            unused.push_back(at->second.block);
+            at = given_.erase(at);
+        }
+    }
+    for (const shm::Ticket& block : unused) free_block(block);
+    for (const auto& job : jobs) job->fail(exception);
+}
+
+/// Sleeps until there is a result, a call, or a dead worker (returned).
+inline bool Engine::wait_for_news() {
+    Control& control = channel_.control();
+    const auto result = [this] { return channel_.results().size() != 0; };
+    const bool more = result() || shm::Spin::until(result);
+    std::vector<os::PollEntry> entries{{channel_.doorbell().get(), os::poll_in, 0}};
+    for (const Worker& worker : workers_) {
+        if (worker.gone) continue;
+        if (const auto sentinel = worker.process->shared_sentinel()) {
+            entries.push_back({sentinel->get(), os::poll_in, 0});
+        }
+    }
+    control.parent_sleeps.store(1, std::memory_order_seq_cst);
+    os::poll(entries, more || result() ? os::Deadline::passed() : os::Deadline::never());
+    control.parent_sleeps.store(0, std::memory_order_relaxed);
+    if (entries.front().revents != 0) channel_.doorbell().clear();
+    return std::any_of(entries.begin() + 1, entries.end(),
+                       [](const os::PollEntry& entry) { return entry.revents != 0; });
+}
+
+inline void Engine::end_workers() {
+    using namespace std::chrono_literals;
+    const auto running = workers();
+    for (const ProcessPointer& worker : running) {
+        if (!worker->poll_exitcode()) worker->send_signal(SIGTERM);
+    }
+    const auto patience = os::Deadline::after(500ms);
+    for (const ProcessPointer& worker : running) {
+        if (!worker->wait_for_end(patience)) worker->send_signal(SIGKILL);
+        worker->wait_for_end(os::Deadline::never());
+        this_process().children.remove(*worker);
+    }
+}
+
+}  // namespace multiprocessing::runtime::pool

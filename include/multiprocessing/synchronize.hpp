@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// `Lock`, `RLock`, `Semaphore`, `BoundedSemaphore`, `Condition`, `Event` and `Barrier` between
+// processes. Answers Python's `multiprocessing.synchronize`.
+//
+// All are handles: copies are the same object, in whatever process they are. None keeps anything in
+// the system, and none hangs because somebody who held or awaited it was killed.
+#pragma once
+
+#include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/pickle/handle.hpp>
+#include <multiprocessing/runtime/action.hpp>
+#include <multiprocessing/shm/barrier.hpp>
+#include <multiprocessing/shm/condition.hpp>
+#include <multiprocessing/shm/event.hpp>
+#include <multiprocessing/shm/ref.hpp>
+#include <multiprocessing/shm/semaphore.hpp>
+#include <multiprocessing/shm/user_lock.hpp>
+#include <multiprocessing/timeout.hpp>
+
+#include <chrono>
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+
+namespace multiprocessing {
+
+/// What `Lock` and `RLock` have in common, and what `get_lock()` gives: a mutex between processes
+/// that satisfies the standard's TimedLockable, so std::lock_guard is Python's `with`.
+///
+/// *If a peer dies*: a holder whose process ends in any way lets go; the next to acquire gets the
+/// lock within 100 ms, and `abandoned()` is true until the next release.
+class AnyLock {
+public:
+    /// Takes the lock. Returns false when `block` is false or the timeout passed and somebody else
+    /// has it. *Blocks* until then.
+    bool acquire(bool block = true, Timeout timeout = {}) const {
+        return lock_->acquire(block ? os::Deadline(timeout) : os::Deadline::passed());
+    }
+    /// Lets go. *Throws* ValueError for a Lock that is not taken, AssertionError for an RLock that
+    /// the calling thread does not own.
+    void release() const;
+    /// Does anybody hold it?
+    [[nodiscard]] bool locked() const { return lock_->locked(); }
+    /// Did the last holder but one end without releasing? What the lock guards may be half changed.
+    [[nodiscard]] bool abandoned() const { return lock_->abandoned(); }
+
+    void lock() const { acquire(); }
+    void unlock() const { release(); }
+    [[nodiscard]] bool try_lock() const { return acquire(false); }
+    template <class Rep, class Period>
+    [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& span) const {
+        return acquire(true, span);
+    }
+    template <class Clock, class Duration>
+    [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& time) const {
+        return acquire(true, time - Clock::now());
+    }
+
+    /// The same lock?
+    friend bool operator==(const AnyLock& a, const AnyLock& b) noexcept { return a.lock_ == b.lock_; }
+
+    using travels_as_handle = void;
+
+protected:
+    explicit AnyLock(pickle::Unread) noexcept {}
+    explicit AnyLock(bool recursive) : AnyLock(shm::Shared<shm::UserLock>::make(0, recursive)) {}
+    explicit AnyLock(const shm::Shared<shm::UserLock>& own) noexcept : AnyLock(own, *own) {}
+    /// A lock that is part of a larger object.
+    AnyLock(shm::Ref object, shm::UserLock& lock) noexcept : object_(std::move(object)), lock_(&lock) {}
+
+private:
+    friend struct pickle::HandleAccess;
+    friend class Condition;
+    template <class T>
+    friend class SharedData;
+    void save_handle(pickle::OArchive& archive) const;
+    void load_handle(pickle::IArchive& archive);
+
+    shm::Ref object_;
+    shm::UserLock* lock_ = nullptr;
+};
+
+/// A lock that is not recursive and has no owner: any thread of any process may release it.
+/// *Python*: `multiprocessing.Lock`.
+class Lock : public AnyLock {
+public:
+    Lock() : AnyLock(false) {}
+
+private:
+    friend struct pickle::HandleAccess;
+    explicit Lock(pickle::Unread unread) noexcept : AnyLock(unread) {}
+};
+
+/// A recursive lock, owned by one thread of one process. *Python*: `multiprocessing.RLock`.
+/// *If a peer dies*: it comes back whole, whatever its depth was.
+class RLock : public AnyLock {
+public:
+    RLock() : AnyLock(true) {}
+
+private:
+    friend struct pickle::HandleAccess;
+    explicit RLock(pickle::Unread unread) noexcept : AnyLock(unread) {}
+};
+
+/// A counter of permits. *Python*: `multiprocessing.Semaphore`.
+/// *If a peer dies*: the permits it had taken do not come back: who counts signals with it would be
+/// lied to.
+class Semaphore {
+public:
+    /// *Throws* ValueError for a negative value.
+    explicit Semaphore(int value = 1)
+        : state_(shm::Shared<shm::SemaphoreState>::make(0, checked(value))) {}
+
+    bool acquire(bool block = true, Timeout timeout = {}) const {
+        return state_->acquire(block ? os::Deadline(timeout) : os::Deadline::passed());
+    }
+    /// *Throws* ValueError at the greatest value there is, or, bounded, at the initial one.
+    void release() const;
+    [[nodiscard]] int get_value() const { return static_cast<int>(state_->value()); }
+    /// Would a try to acquire fail?
+    [[nodiscard]] bool locked() const { return state_->value() == 0; }
+
+    using travels_as_handle = void;
+
+protected:
+    explicit Semaphore(const shm::Shared<shm::SemaphoreState>& state) noexcept : state_(state) {}
+    explicit Semaphore(pickle::Unread) noexcept {}
+    [[nodiscard]] static std::uint32_t checked(int value);
+
+private:
+    friend struct pickle::HandleAccess;
+    void save_handle(pickle::OArchive& archive) const { pickle::save_ref(archive, state_); }
+    void load_handle(pickle::IArchive& archive) {
+        state_ = shm::Shared<shm::SemaphoreState>(pickle::load_ref(archive, sizeof *state_));
+    }
+
+    shm::Shared<shm::SemaphoreState> state_;
+};
+
+/// A semaphore that cannot be released more often than it was acquired.
+/// *Python*: `multiprocessing.BoundedSemaphore`.
+/// *If a peer dies*: the permits it had taken come back within 100 ms, however it ended.
+class BoundedSemaphore : public Semaphore {
+public:
+    /// *Throws* ValueError for a negative value.
+    explicit BoundedSemaphore(int value = 1) : Semaphore(make(checked(value))) {}
+
+private:
+    friend struct pickle::HandleAccess;
+    [[nodiscard]] static shm::Shared<shm::SemaphoreState> make(std::uint32_t bound);
+    explicit BoundedSemaphore(pickle::Unread unread) noexcept : Semaphore(unread) {}
+};
+
+/// A condition variable over a Lock or, by default, an RLock of its own; itself lockable.
+/// *Python*: `multiprocessing.Condition`.
+///
+///     std::lock_guard guard(condition);
+///     condition.wait_for([&] { return ready.value(); });
+///
+/// *If a peer dies*: a waiter that is dead takes no notification; its lock is as any other.
+class Condition {
+public:
+    Condition() : Condition(RLock()) {}
+    explicit Condition(AnyLock lock)
+        : state_(shm::Shared<shm::ConditionState>::make(0)), lock_(std::move(lock)) {}
+
+    bool acquire(bool block = true, Timeout timeout = {}) const { return lock_.acquire(block, timeout); }
+    void release() const { lock_.release(); }
+    void lock() const { lock_.lock(); }
+    void unlock() const { lock_.unlock(); }
+    [[nodiscard]] bool try_lock() const { return lock_.try_lock(); }
+    [[nodiscard]] bool locked() const { return lock_.locked(); }
+    [[nodiscard]] bool abandoned() const { return lock_.abandoned(); }
+
+    /// Lets go of the lock, every level of it, waits for a notification, takes the lock again.
+    /// Returns false at the timeout. *Throws* AssertionError without the lock, as do all below.
+    bool wait(Timeout timeout = {}) const;
+    /// Waits until the predicate holds; returns its last value.
+    template <class Predicate>
+    auto wait_for(Predicate predicate, Timeout timeout = {}) const -> std::decay_t<decltype(predicate())>;
+    /// Wakes at most `n` of those that wait.
+    void notify(int n = 1) const;
+    void notify_all() const;
+
+    using travels_as_handle = void;
+
+private:
+    friend struct pickle::HandleAccess;
+    explicit Condition(pickle::Unread unread) noexcept : lock_(unread) {}
+    void save_handle(pickle::OArchive& archive) const;
+    void load_handle(pickle::IArchive& archive);
+    void expect_mine(const char* call) const;
+
+    shm::Shared<shm::ConditionState> state_;
+    AnyLock lock_;
+};
+
+/// A flag to wait for. *Python*: `multiprocessing.Event`.
+class Event {
+public:
+    Event() : state_(shm::Shared<shm::EventState>::make(0)) {}
+
+    [[nodiscard]] bool is_set() const { return state_->is_set(); }
+    /// Wakes all that wait; they go even if it is cleared at once.
+    void set() const { state_->set(); }
+    void clear() const { state_->clear(); }
+    /// True when it is set, false at the timeout.
+    bool wait(Timeout timeout = {}) const { return state_->wait(timeout); }
+
+    using travels_as_handle = void;
+
+private:
+    friend struct pickle::HandleAccess;
+    explicit Event(pickle::Unread) noexcept {}
+    void save_handle(pickle::OArchive& archive) const { pickle::save_ref(archive, state_); }
+    void load_handle(pickle::IArchive& archive) {
+        state_ = shm::Shared<shm::EventState>(pickle::load_ref(archive, sizeof *state_));
+    }
+
+    shm::Shared<shm::EventState> state_;
+};
+
+/// The arguments of `Barrier` by name.
+struct BarrierOptions {
+    int parties;
+    /// Run by one of the parties before any goes on.
+    runtime::Action action = {};
+    /// For `wait()` calls that say none.
+    Timeout timeout = {};
+};
+
+/// A point that `parties` processes or threads pass together. *Python*: `multiprocessing.Barrier`.
+/// *If a peer dies*: one that is killed while it waits breaks the barrier for the rest within 100 ms;
+/// one that never arrived is found by the timeout only.
+class Barrier {
+public:
+    /// *Throws* ValueError for less than one party.
+    explicit Barrier(int parties, runtime::Action action = {}, Timeout timeout = {});
+    Barrier(BarrierOptions options)
+        : Barrier(options.parties, std::move(options.action), options.timeout) {}
+
+    /// Waits for all; returns this party's index, from 0 to parties() - 1, each once.
+    /// *Throws* BrokenBarrierError when the timeout passes, or somebody aborts or resets it, or a
+    /// waiting party dies; the action's exception in the party that ran it.
+    int wait(Timeout timeout) const;
+    int wait() const { return wait(timeout_); }
+    /// Back to empty; those that wait get BrokenBarrierError.
+    void reset() const { state_->reset(); }
+    /// Breaks it, until `reset()`.
+    void abort() const { state_->abort(); }
+    [[nodiscard]] int parties() const { return static_cast<int>(state_->parties()); }
+    [[nodiscard]] int n_waiting() const { return static_cast<int>(state_->waiting()); }
+    [[nodiscard]] bool broken() const { return state_->broken(); }
+
+    using travels_as_handle = void;
+
+private:
+    friend struct pickle::HandleAccess;
+    explicit Barrier(pickle::Unread) noexcept {}
+    void save_handle(pickle::OArchive& archive) const;
+    void load_handle(pickle::IArchive& archive);
+
+    shm::Shared<shm::BarrierState> state_;
+    runtime::Action action_;
+    Timeout timeout_;
+};
+
+// ---------------------------------------------------------------------------------------------------
+
+inline void AnyLock::release() const {
+    if (lock_->release()) return;
+    if (lock_->recursive()) {
+        throw AssertionError("RLock.release(): attempt to release recursive lock not owned by thread");
+    }
+    throw ValueError("Lock.release(): semaphore or lock released too many times");
+}
+
+inline void AnyLock::save_handle(pickle::OArchive& archive) const {
+    pickle::save_ref(archive, object_);
+    // It may be inside another object, as a Value's is.
+    archive.put(static_cast<std::uint64_t>(reinterpret_cast<const std::byte*>(lock_) - object_.get()));
+}
+
+inline void AnyLock::load_handle(pickle::IArchive& archive) {
+    shm::Ref object = pickle::load_ref(archive, sizeof(shm::UserLock));
+    const auto place = archive.get<std::uint64_t>();
+    if (place > object.block().size - sizeof(shm::UserLock) || place % alignof(shm::UserLock) != 0) {
+        throw UnpicklingError("the message names a lock where there is none");
+    }
+    lock_ = reinterpret_cast<shm::UserLock*>(object.get() + place);
+    object_ = std::move(object);
+}
+
+inline std::uint32_t Semaphore::checked(int value) {
+    if (value < 0) {
+        throw ValueError("Semaphore: the initial value is " + std::to_string(value) +
+                         ", but must be 0 or more");
+    }
+    return static_cast<std::uint32_t>(value);
+}
+
+inline shm::Shared<shm::SemaphoreState> BoundedSemaphore::make(std::uint32_t bound) {
+    const std::uint32_t shares = shm::SemaphoreState::shares_for(bound);
+    return shm::Shared<shm::SemaphoreState>::make(shm::SemaphoreState::extra_bytes(shares), bound,
+                                                  shares);
+}
+
+inline void Semaphore::release() const {
+    if (!state_->release()) {
+        throw ValueError("Semaphore.release(): semaphore or lock released too many times (its bound is " +
+                         std::to_string(state_->bound()) + ")");
+    }
+}
+
+inline void Condition::expect_mine(const char* call) const {
+    if (!lock_.lock_->is_mine()) {
+        throw AssertionError(std::string("Condition.") + call +
+                             "(): the lock is not owned: acquire the condition first");
+    }
+}
+
+inline bool Condition::wait(Timeout timeout) const {
+    expect_mine("wait");
+    return state_->wait(*lock_.lock_, timeout);
+}
+
+template <class Predicate>
+auto Condition::wait_for(Predicate predicate, Timeout timeout) const
+    -> std::decay_t<decltype(predicate())> {
+    expect_mine("wait_for");
+    const os::Deadline deadline(timeout);
+    auto result = predicate();
+    while (!result && !deadline.expired()) {
+        state_->wait(*lock_.lock_, deadline);
+        result = predicate();
+    }
+    return result;
+}
+
+inline void Condition::notify(int n) const {
+    expect_mine("notify");
+    if (n > 0) state_->notify(static_cast<std::uint64_t>(n));
+}
+
+inline void Condition::notify_all() const {
+    expect_mine("notify_all");
+    state_->notify(~std::uint64_t{0});
+}
+
+inline void Condition::save_handle(pickle::OArchive& archive) const {
+    pickle::save_ref(archive, state_);
+    pickle::HandleAccess::save(archive, lock_);
+}
+
+inline void Condition::load_handle(pickle::IArchive& archive) {
+    state_ = shm::Shared<shm::ConditionState>(pickle::load_ref(archive, sizeof *state_));
+    pickle::HandleAccess::load(archive, lock_);
+}
+
+inline Barrier::Barrier(int parties, runtime::Action action, Timeout timeout)
+    : action_(std::move(action)), timeout_(timeout) {
+    if (parties < 1) {
+        throw ValueError("Barrier: parties is " + std::to_string(parties) + ", but must be 1 or more");
+    }
+    const auto count = static_cast<std::uint32_t>(parties);
+    state_ = shm::Shared<shm::BarrierState>::make(shm::BarrierState::extra_bytes(count), count);
+}
+
+inline void Barrier::save_handle(pickle::OArchive& archive) const {
+    pickle::save_ref(archive, state_);
+    action_.save(archive);
+    archive.put(static_cast<std::int64_t>(timeout_.forever() ? -1 : timeout_.span()->count()));
+}
+
+inline void Barrier::load_handle(pickle::IArchive& archive) {
+    shm::Shared<shm::BarrierState> state(pickle::load_ref(archive, sizeof(shm::BarrierState)));
+    if (state.block().size < sizeof(shm::BarrierState) + shm::BarrierState::extra_bytes(state->parties())) {
+        throw UnpicklingError("the message names a barrier of another size");
+    }
+    state_ = std::move(state);
+    action_.load(archive);
+    const auto timeout = archive.get<std::int64_t>();
+    timeout_ = timeout < 0 ? Timeout() : Timeout(std::chrono::nanoseconds(timeout));
+}
+
+inline int Barrier::wait(Timeout timeout) const {
+    const auto index = state_->wait(timeout, [this] { action_(); });
+    if (!index) {
+        throw BrokenBarrierError("Barrier.wait(): the barrier is broken: a party timed out, died, or "
+                                 "called abort() or reset()");
+    }
+    return static_cast<int>(*index);
+}
+
+}  // namespace multiprocessing
