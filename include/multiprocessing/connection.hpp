@@ -34,8 +34,8 @@ namespace multiprocessing {
 /// char are literals, and string_view's.
 template <class R>
 concept ByteSource = std::ranges::contiguous_range<R> && std::ranges::sized_range<R> &&
-                     std::is_trivially_copyable_v<std::ranges::range_value_t<R>> &&
-                     !std::is_array_v<std::remove_cvref_t<R>>;
+    std::is_trivially_copyable_v<std::ranges::range_value_t<R>> &&
+    !std::is_array_v<std::remove_cvref_t<R>>;
 
 /// One end of a connection: a handle, whose copies are the same end. What is sent at one end is
 /// received at the other, message by message, in order.
@@ -46,8 +46,8 @@ concept ByteSource = std::ranges::contiguous_range<R> && std::ranges::sized_rang
 ///
 /// *Python*: `multiprocessing.connection.Connection`. Wrong use (closed, or the wrong way) is
 /// std::system_error with EBADF and Python's words.
-/// *Process safety*: messages stay whole whatever threads of one process call; several processes that
-/// use the same end at the same time need a lock among them.
+/// *Process safety*: messages stay whole whatever threads of one process call; several processes
+/// that use the same end at the same time need a lock among them.
 /// *Fork and spawn*: forked children share it; to a spawned one, or through a Connection, it travels
 /// as a descriptor. Every process that has a copy keeps the end open: close what you do not use, or
 /// the other end sees no EOFError.
@@ -65,14 +65,14 @@ public:
     /// *Blocks* while the peer's buffer is full.
     template <class T>
     void send(const T& object) const;
-    /// The next message, which must hold a T. Throws UnpicklingError when it does not (the message is
-    /// consumed), EOFError when there is none and will be none.
+    /// The next message, which must hold a T. Throws UnpicklingError when it does not (the message
+    /// is consumed), EOFError when there is none and will be none.
     /// *Blocks* until it is there.
     template <class T>
     [[nodiscard]] T recv() const;
 
-    /// Sends `buffer[offset, offset + size)` as one message, in bytes; without `size`, up to the end.
-    /// Throws ValueError when that is not inside the buffer. An empty message is a message.
+    /// Sends `buffer[offset, offset + size)` as one message, in bytes; without `size`, up to the
+    /// end. Throws ValueError when that is not inside the buffer. An empty message is a message.
     void send_bytes(std::span<const std::byte> buffer, std::ptrdiff_t offset = 0,
                     std::optional<std::ptrdiff_t> size = std::nullopt) const;
     void send_bytes(std::string_view text, std::ptrdiff_t offset = 0,
@@ -83,11 +83,13 @@ public:
     template <ByteSource R>
     void send_bytes(const R& elements, std::ptrdiff_t offset = 0,
                     std::optional<std::ptrdiff_t> size = std::nullopt) const {
-        send_bytes(std::as_bytes(std::span(std::ranges::data(elements), std::ranges::size(elements))),
-                   offset, size);
+        send_bytes(
+            std::as_bytes(std::span(std::ranges::data(elements), std::ranges::size(elements))),
+            offset, size);
     }
-    /// The next message as bytes. One longer than `maxlength` throws std::system_error (EMSGSIZE) and
-    /// ends all receiving from here: the end can still be written to, or is closed if it cannot.
+    /// The next message as bytes. One longer than `maxlength` throws std::system_error (EMSGSIZE)
+    /// and ends all receiving from here: the end can still be written to, or is closed if it
+    /// cannot.
     [[nodiscard]] bytes recv_bytes(std::optional<std::ptrdiff_t> maxlength = std::nullopt) const;
     /// Receives the next message into `buffer` from byte `offset` on, and returns its length. The
     /// rest of the buffer is untouched. Throws BufferTooShort, which holds the message.
@@ -125,8 +127,8 @@ private:
     std::shared_ptr<runtime::Channel> channel_;
 };
 
-/// Two connected ends. Both can send and receive if `duplex`, else the first receives and the second
-/// sends. *Python*: `Pipe(duplex=True)`.
+/// Two connected ends. Both can send and receive if `duplex`, else the first receives and the
+/// second sends. *Python*: `Pipe(duplex=True)`.
 [[nodiscard]] std::pair<Connection, Connection> Pipe(bool duplex = true);
 
 namespace connection {
@@ -163,8 +165,9 @@ private:
     int descriptor_;
 };
 
-/// Waits until at least one of the objects is ready; returns those that are, in their order, or none
-/// at the timeout. With no objects it waits for the timeout alone. *Python*: `connection.wait`.
+/// Waits until at least one of the objects is ready; returns those that are, in their order, or
+/// none at the timeout. With no objects it waits for the timeout alone. *Python*:
+/// `connection.wait`.
 [[nodiscard]] std::vector<Waitable> wait(std::span<const Waitable> objects, Timeout timeout);
 [[nodiscard]] inline std::vector<Waitable> wait(std::initializer_list<Waitable> objects,
                                                 Timeout timeout = {}) {
@@ -181,7 +184,7 @@ template <std::ranges::input_range R>
 
 }  // namespace connection
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 inline Connection::Connection(os::Fd socket, bool readable, bool writable) {
     if (!readable && !writable) {
@@ -193,8 +196,9 @@ inline Connection::Connection(os::Fd socket, bool readable, bool writable) {
 template <class T>
 void Connection::send(const T& object) const {
     using Message = pickle::travel_decay_t<T>;
-    static_assert(pickle::Picklable<Message>,
-                  "this type cannot be sent: give it a `serialize` as Boost.Serialization asks for");
+    static_assert(
+        pickle::Picklable<Message>,
+        "this type cannot be sent: give it a `serialize` as Boost.Serialization asks for");
     static_cast<void>(channel().for_writing());
     pickle::Cargo cargo(channel().local(), "a Connection over a network");
     pickle::Scratch scratch;
@@ -286,7 +290,8 @@ inline std::pair<Connection, Connection> Pipe(bool duplex) {
         os::shutdown_writing(first.get());
         os::shutdown_reading(second.get());
     }
-    return {Connection(std::move(first), true, duplex), Connection(std::move(second), duplex, true)};
+    return {Connection(std::move(first), true, duplex),
+            Connection(std::move(second), duplex, true)};
 }
 
 inline std::vector<connection::Waitable> connection::wait(std::span<const Waitable> objects,
@@ -325,9 +330,9 @@ struct pickle::Codec<Connection> {
         const auto directions = archive.get<std::uint8_t>();
         if (directions > 3) throw UnpicklingError("the bytes hold no Connection");
         os::Fd socket = archive.cargo().take_descriptor(index);
-        connection = directions == 0
-                         ? Connection()
-                         : Connection(std::move(socket), (directions & 1) != 0, (directions & 2) != 0);
+        connection = directions == 0 ? Connection()
+                                     : Connection(std::move(socket), (directions & 1) != 0,
+                                                  (directions & 2) != 0);
     }
 };
 

@@ -61,16 +61,16 @@ public:
     /// one of std, of this library or registered, else RemoteError. *Throws* TimeoutError when the
     /// time is over; WorkerLostError when the worker died with the task in hand; CancelledError.
     R get(Timeout timeout = {}) const&;
-    /// The same; moves the value out if this is the last handle.
+    /// The same; moves the value out, which other handles of it have no more then.
     R get(Timeout timeout = {}) &&;
     /// Waits until it is ready or the time is over.
-    void wait(Timeout timeout = {}) const { state_->wait(timeout); }
+    void wait(Timeout timeout = {}) const { static_cast<void>(wait_until_ready(timeout)); }
     [[nodiscard]] bool ready() const { return state_->ready(); }
     /// Whether it ended without an exception. *Throws* ValueError before it is ready.
     [[nodiscard]] bool successful() const;
     /// Has `callback(value)`, or `error_callback(std::exception_ptr)`, run when the result comes:
-    /// in the pool's thread before get() returns, or here if it has come already. What a callback
-    /// throws becomes the outcome. *Python*: the arguments of `apply_async`.
+    /// in the pool's thread before get() returns, where what it throws becomes the outcome, or here if
+    /// it has come already. *Python*: the arguments of `apply_async`.
     template <class Callback, class ErrorCallback = std::nullptr_t>
     const AsyncResult& then(Callback callback, ErrorCallback error_callback = nullptr) const;
     /// Gives the result up: get() throws CancelledError, and what no worker has begun will not be
@@ -82,6 +82,7 @@ private:
     AsyncResult(std::shared_ptr<State> state, const std::shared_ptr<runtime::pool::Engine>& engine,
                 const std::shared_ptr<runtime::pool::Job>& job)
         : state_(std::move(state)), engine_(engine), job_(job) {}
+    bool wait_until_ready(const Timeout& timeout) const;
     Stored& wait_for_value(const Timeout& timeout) const;
 
     std::shared_ptr<State> state_;
@@ -235,8 +236,17 @@ private:
 // ---------------------------------------------------------------------------------------------------
 
 template <class R>
+bool AsyncResult<R>::wait_until_ready(const Timeout& timeout) const {
+    if (ready()) return true;
+    if (const auto engine = engine_.lock()) {
+        timeout.forever() ? engine->check_may_wait() : engine->check_own();
+    }
+    return state_->wait(timeout);
+}
+
+template <class R>
 typename AsyncResult<R>::Stored& AsyncResult<R>::wait_for_value(const Timeout& timeout) const {
-    if (!state_->wait(timeout)) {
+    if (!wait_until_ready(timeout)) {
         throw TimeoutError("AsyncResult.get(): no result in the time given");
     }
     if (state_->exception()) std::rethrow_exception(state_->exception());
@@ -253,7 +263,6 @@ template <class R>
 R AsyncResult<R>::get(Timeout timeout) && {
     Stored& value = wait_for_value(timeout);
     if constexpr (!std::is_void_v<R>) {
-        // The job may hold the state still, but is done with it.
         return std::move(value);
     }
 }
@@ -289,17 +298,8 @@ bool AsyncResult<R>::cancel() const {
     const auto engine = engine_.lock();
     const auto job = job_.lock();
     if (ready() || !engine || !job) return false;
-    engine->cancel(job);
-    // It may have come between; then it counts.
-    state_->wait(os::Deadline::never());
-    if (!state_->exception()) return false;
-    try {
-        std::rethrow_exception(state_->exception());
-    } catch (const CancelledError&) {
-        return true;
-    } catch (...) {
-        return false;
-    }
+    engine->check_own();
+    return engine->cancel(job);
 }
 
 /// Takes when it is moved on; throws, where there was an exception, when it is looked at.
@@ -357,6 +357,7 @@ inline Pool::Pool(PoolOptions options)
     : held_(std::make_shared<const Held>(runtime::pool::Engine::start(settings(std::move(options))))) {}
 
 inline std::vector<Process> Pool::workers() const {
+    engine().check_own();
     std::vector<Process> processes;
     for (auto& worker : engine().workers()) {
         processes.push_back(runtime::ProcessAccess::make(std::move(worker)));
@@ -411,7 +412,9 @@ auto Pool::gather(F f, Range& items, int chunksize, bool wait_for_room) const {
         const auto end = std::ranges::end(items);
         // Few tasks are always let out, many only while they are small.
         while (feed.give(job, next, end, chunks.next(), [&](std::uint64_t bytes) { job->giving(bytes); })) {
-            if (wait_for_room) job->wait_for_room(std::uint64_t{2} * pool.size(), Chunks::bytes_ahead);
+            const std::uint64_t tasks_ahead =
+                wait_for_room ? std::uint64_t{2} * pool.size() : std::uint64_t(-1);
+            if (!job->wait_for_room(tasks_ahead, Chunks::bytes_ahead)) break;
         }
     } catch (...) {
         pool.cancel(job);

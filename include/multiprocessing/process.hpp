@@ -85,14 +85,14 @@ public:
     Process& operator=(const Process&) = default;
     virtual ~Process() = default;
 
-    /// What the child does: calls the target. Start an object of a derived class through itself, not
-    /// through a copy of its Process part.
+    /// What the child does: calls the target. Start an object of a derived class through itself,
+    /// not through a copy of its Process part.
     virtual void run();
 
     /// Starts the child. The target and its arguments are destroyed in this process afterwards.
-    /// *Throws* AssertionError when it has been started before, when another process made it, or when
-    /// this process is a daemon; std::system_error when the system has no room for it; PicklingError
-    /// when a spawned one is to run what cannot travel.
+    /// *Throws* AssertionError when it has been started before, when another process made it, or
+    /// when this process is a daemon; std::system_error when the system has no room for it;
+    /// PicklingError when a spawned one is to run what cannot travel.
     /// *Fork and spawn*: under fork the child has a copy of this process's memory; under spawn the
     /// target is pickled, and main must begin with `mp::freeze_support()`.
     void start() const;
@@ -106,8 +106,8 @@ public:
     void kill() const { runtime::send_signal(*state_, SIGKILL, "kill"); }
     /// SIGINT.
     void interrupt() const { runtime::send_signal(*state_, SIGINT, "interrupt"); }
-    /// Gives up what the handle holds. Throws ValueError while the process runs. Every call but this
-    /// one throws ValueError afterwards.
+    /// Gives up what the handle holds. Throws ValueError while the process runs. Every call but
+    /// this one throws ValueError afterwards.
     void close() const { runtime::close(*state_); }
 
     [[nodiscard]] std::string name() const;
@@ -146,8 +146,8 @@ private:
     runtime::ProcessPointer state_;
 };
 
-/// The base of a process class whose objects can be spawned: W has `run()`, a `serialize` for its own
-/// members, and can be made without arguments or from ProcessOptions.
+/// The base of a process class whose objects can be spawned: W has `run()`, a `serialize` for its
+/// own members, and can be made without arguments or from ProcessOptions.
 ///
 ///     struct Greeter : mp::Spawnable<Greeter> {
 ///         std::string whom;
@@ -169,8 +169,8 @@ private:
     class Arrived;
 };
 
-/// Makes spawning possible: the first line of main, before anything is started. In a spawned child it
-/// runs the child's target and does not return; in any other process it does nothing else.
+/// Makes spawning possible: the first line of main, before anything is started. In a spawned child
+/// it runs the child's target and does not return; in any other process it does nothing else.
 inline void freeze_support() { runtime::freeze_support(); }
 
 /// The process this runs in. In the main process: `MainProcess`.
@@ -193,7 +193,7 @@ inline void freeze_support() { runtime::freeze_support(); }
 /// Prints the message to stderr and ends the child with exit code 1.
 [[noreturn]] inline void exit(std::string message) { throw SystemExit(std::move(message)); }
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 
 /// Makes handles for the layers beside.
 class runtime::ProcessAccess {
@@ -254,9 +254,10 @@ public:
 
 private:
     static std::unique_ptr<W> make() {
-        static_assert(std::default_initializable<W> || std::constructible_from<W, ProcessOptions>,
-                      "a class derived from mp::Spawnable is made anew in the spawned child: give it "
-                      "a constructor without arguments, or one that takes mp::ProcessOptions");
+        static_assert(
+            std::default_initializable<W> || std::constructible_from<W, ProcessOptions>,
+            "a class derived from mp::Spawnable is made anew in the spawned child: give it "
+            "a constructor without arguments, or one that takes mp::ProcessOptions");
         if constexpr (std::default_initializable<W>) {
             return std::make_unique<W>();
         } else {

@@ -19,8 +19,8 @@ namespace multiprocessing::os {
     ::_exit(255);  // not reached: nobody survives SIGKILL, but the compiler does not know
 }
 
-/// Has `leave` called with the code when std::exit is, before all that was registered earlier; for a
-/// `leave` that does not return, this keeps what a forked child inherited from being run in it.
+/// Has `leave` called with the code when std::exit is, before all that was registered earlier; for
+/// a `leave` that does not return, this keeps what a forked child inherited from being run in it.
 /// Where the C library does not tell the code, nothing is registered.
 inline void intercept_exit([[maybe_unused]] void (*leave)(int code)) noexcept {
 #if defined(__GLIBC__)

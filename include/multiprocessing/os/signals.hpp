@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// Signal masks and dispositions: threads of the library take no signals from the program, and a child
-// that is about to be made takes none before it is ready.
+// Signal masks and dispositions: threads of the library take no signals from the program, and a
+// child that is about to be made takes none before it is ready.
 #pragma once
 
 #include <csignal>

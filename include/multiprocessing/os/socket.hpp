@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// Stream sockets: whole buffers go out, descriptors ride along, and a peer that is gone is an error,
-// never a signal.
+// Stream sockets: whole buffers go out, descriptors ride along, and a peer that is gone is an
+// error, never a signal.
 #pragma once
 
 #include <multiprocessing/os/error.hpp>
@@ -103,8 +103,7 @@ inline std::size_t receive_some(int fd, std::span<std::byte> to, std::vector<Fd>
             message.msg_control = control.data();
             message.msg_controllen = control.size();
         }
-        const auto got =
-            retry_on_signal([&] { return ::recvmsg(fd, &message, MSG_CMSG_CLOEXEC); });
+        const auto got = retry_on_signal([&] { return ::recvmsg(fd, &message, MSG_CMSG_CLOEXEC); });
         if (got < 0) {
             if (errno == EAGAIN || errno == EWOULDBLOCK) {
                 poll(fd, poll_in, Deadline::never());

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // Running this program anew as a child: vfork and exec of /proc/self/exe, whose cost does not grow
-// with the parent's memory. The child has the standard streams, the descriptors it is handed, and no
-// others. Answers Python's `util.spawnv_passfds`.
+// with the parent's memory. The child has the standard streams, the descriptors it is handed, and
+// no others. Answers Python's `util.spawnv_passfds`.
 #pragma once
 
 #include <multiprocessing/os/error.hpp>
@@ -74,8 +74,8 @@ inline std::optional<SpawnEnvironment> read_environment() {
     if (text == nullptr) return std::nullopt;
     int pid = 0;
     SpawnEnvironment found{};
-    const bool whole = std::sscanf(text, "%d:%d:%u:%d", &pid, &found.arena_fd, &found.holder,
-                                   &found.data_fd) == 4;
+    const bool whole =
+        std::sscanf(text, "%d:%d:%u:%d", &pid, &found.arena_fd, &found.holder, &found.data_fd) == 4;
     ::unsetenv(variable);
     // Meant for another process: somebody has copied the environment.
     if (!whole || pid != ::getpid()) return std::nullopt;
@@ -111,7 +111,8 @@ inline std::string command_line() {
     const Fd file(::open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC));
     std::array<char, 4096> part;
     while (file) {
-        const auto got = retry_on_signal([&] { return ::read(file.get(), part.data(), part.size()); });
+        const auto got =
+            retry_on_signal([&] { return ::read(file.get(), part.data(), part.size()); });
         if (got <= 0) break;
         text.append(part.data(), static_cast<std::size_t>(got));
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// The three standard streams around a fork: what is buffered goes out once, a child does not read its
-// parent's input, and a report about a failure is one write. Answers Python's
+// The three standard streams around a fork: what is buffered goes out once, a child does not read
+// its parent's input, and a report about a failure is one write. Answers Python's
 // `util._flush_std_streams` and `util._close_stdin`.
 #pragma once
 

@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <typeinfo>
+#include <utility>
 
 namespace multiprocessing::pickle {
 
@@ -83,9 +84,14 @@ struct KnowType {
 
 namespace type_names {
 
+// Copied piece by piece: of std::string::replace g++ 12 believes that it may overflow.
 inline void replace_all(std::string& text, std::string_view from, std::string_view to) {
-    for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
-        text.replace(at, from.size(), to);
+    std::string result;
+    std::size_t begin = 0;
+    for (std::size_t at; (at = text.find(from, begin)) != std::string::npos; begin = at + from.size())
+        result.append(text, begin, at - begin).append(to);
+    result.append(text, begin);
+    text = std::move(result);
 }
 
 /// Removes every `, name<…>`, a default argument that nobody writes.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// The first and the last of a spawned child: it reads who it is, runs its target, and leaves without
-// having come to the program's own main. Answers Python's `spawn.spawn_main`.
+// The first and the last of a spawned child: it reads who it is, runs its target, and leaves
+// without having come to the program's own main. Answers Python's `spawn.spawn_main`.
 #pragma once
 
 #include <multiprocessing/os/fd.hpp>

@@ -26,8 +26,8 @@
 
 namespace multiprocessing::runtime {
 
-/// One end of a connection. Messages go and come whole whatever threads call; a thread that waits for
-/// a message does not keep others from sending.
+/// One end of a connection. Messages go and come whole whatever threads call; a thread that waits
+/// for a message does not keep others from sending.
 class Channel {
 public:
     using DescriptorPointer = std::shared_ptr<const os::Fd>;
@@ -45,8 +45,8 @@ public:
         const std::lock_guard lock(mutex_);
         fd_.reset();
     }
-    /// The descriptor, which stays open while it is held. These throw std::system_error (EBADF) when
-    /// the connection is closed or does not go that way.
+    /// The descriptor, which stays open while it is held. These throw std::system_error (EBADF)
+    /// when the connection is closed or does not go that way.
     [[nodiscard]] DescriptorPointer descriptor() const;
     [[nodiscard]] DescriptorPointer for_reading() const;
     [[nodiscard]] DescriptorPointer for_writing() const;
@@ -54,8 +54,8 @@ public:
     /// Sends one message that consists of `parts`, of which the first is left free for the header.
     void send(std::span<::iovec> parts, std::span<const os::Fd> descriptors = {});
     /// Receives one message: `room(size)` is asked for memory piece by piece as the message comes,
-    /// so that a length alone makes nobody allocate. It gets how much is missing, and returns a piece
-    /// of at most that. `check(length)` sees the length first, and may throw.
+    /// so that a length alone makes nobody allocate. It gets how much is missing, and returns a
+    /// piece of at most that. `check(length)` sees the length first, and may throw.
     template <class Check, class Room>
     void receive(Check check, Room room, std::vector<os::Fd>* descriptors = nullptr);
     /// After a message that was refused the stream is of no use any more.
@@ -88,7 +88,8 @@ struct FrameHeader {
 };
 
 template <std::unsigned_integral Number>
-[[nodiscard]] constexpr Number big_endian(std::span<const std::byte, sizeof(Number)> bytes) noexcept {
+[[nodiscard]] constexpr Number big_endian(
+    std::span<const std::byte, sizeof(Number)> bytes) noexcept {
     Number number = 0;
     for (const std::byte byte : bytes) {
         number = static_cast<Number>(number << 8 | std::to_integer<Number>(byte));

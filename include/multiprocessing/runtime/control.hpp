@@ -23,7 +23,11 @@ namespace multiprocessing::runtime {
 /// 'Process-1': call start() first)".
 [[nodiscard]] inline std::string complaint(std::string_view rule, const ProcessState& state,
                                            std::string_view advice) {
-    return std::string(rule).append(" (process '").append(state.name).append("': ").append(advice)
+    return std::string(rule)
+        .append(" (process '")
+        .append(state.name)
+        .append("': ")
+        .append(advice)
         .append(")");
 }
 
@@ -45,7 +49,8 @@ struct NewProcess {
     std::optional<StartMethod> method;
 };
 
-[[nodiscard]] inline ProcessPointer make_state(NewProcess settings, std::unique_ptr<Target> target) {
+[[nodiscard]] inline ProcessPointer make_state(NewProcess settings,
+                                               std::unique_ptr<Target> target) {
     ThisProcess& me = this_process();
     auto state = std::make_shared<ProcessState>();
     state->creator = os::this_pid();
@@ -65,9 +70,9 @@ inline void check_may_wait(const ProcessState& state, std::string_view what) {
     const std::string rule = "can only " + std::string(what);
     if (state.relation == Relation::parent) return;
     if (state.relation == Relation::current || state.creator != os::this_pid()) {
-        throw AssertionError(complaint(rule + " a child process", state,
-                                       "it is no child of the process with pid " +
-                                           std::to_string(os::this_pid())));
+        throw AssertionError(
+            complaint(rule + " a child process", state,
+                      "it is no child of the process with pid " + std::to_string(os::this_pid())));
     }
 }
 
@@ -123,8 +128,8 @@ inline void send_signal(ProcessState& state, int signal, std::string_view call) 
     if (state.relation == Relation::current) {
         os::signal_this_process(signal);
     } else if (!state.sentinel) {
-        throw AssertionError(complaint("can only " + std::string(call) + " a started process", state,
-                                       "call start() first"));
+        throw AssertionError(complaint("can only " + std::string(call) + " a started process",
+                                       state, "call start() first"));
     } else if (!state.poll_exitcode_locked()) {
         os::signal_process(state.sentinel->get(), signal);
     }

@@ -74,8 +74,9 @@ inline void finish_at_exit() {
 }
 
 /// Runs a child's target and leaves. Nothing gets out of here: below are the parent's frames.
+/// (What is caught for a forced unwinding is a reference to nothing, which UBSan minds.)
 template <class Run>
-[[noreturn]] void run_and_leave(Run&& run) noexcept {
+[[noreturn]] __attribute__((no_sanitize("null"))) void run_and_leave(Run&& run) noexcept {
     int code = 1;
     // A target may call std::exit: that is another way to leave_child, not to the parent's own
     // atexit functions and static objects.
@@ -87,8 +88,8 @@ template <class Run>
         code = exit.code();
         if (exit.message()) os::write_to_stderr(*exit.message() + "\n");
     } catch (const abi::__forced_unwind&) {
-        code = 0;  // pthread_exit, which ends a process whose last thread it ends with 0
-        leave_child(code);
+        // pthread_exit or a cancellation. To go on unwinding is to run the parent's destructors.
+        leave_child(0);
     } catch (...) {
         report_current_exception();
     }

@@ -27,7 +27,9 @@ public:
         return id;
     }
     /// Whether it was still there. What it captured is destroyed before this returns.
-    bool remove(Id id) { return take([id](const Entry& entry) { return entry.id == id; }).has_value(); }
+    bool remove(Id id) {
+        return take([id](const Entry& entry) { return entry.id == id; }).has_value();
+    }
     /// Runs all, those added meanwhile too; an exception of one does not keep the others from
     /// running, and goes to `report`.
     void run_all(const std::function<void()>& report);
@@ -62,8 +64,8 @@ inline std::optional<ExitFunctions::Entry> ExitFunctions::take_next() {
     Id next = 0;
     {
         const std::lock_guard lock(mutex_);
-        const auto found = std::max_element(
-            entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
+        const auto found =
+            std::max_element(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
                 return a.priority != b.priority ? a.priority < b.priority : a.id < b.id;
             });
         if (found == entries_.end()) return std::nullopt;

@@ -22,8 +22,8 @@
 
 namespace multiprocessing::runtime {
 
-/// For Channel::receive: appends to `sink`, which has `size()` and `grow(n)`; twice what is there at a
-/// time, so that a lie about the length costs the liar as many bytes.
+/// For Channel::receive: appends to `sink`, which has `size()` and `grow(n)`; twice what is there
+/// at a time, so that a lie about the length costs the liar as many bytes.
 inline constexpr std::size_t first_piece = std::size_t{1} << 20;
 
 [[nodiscard]] inline std::size_t next_piece(std::size_t missing, std::size_t have) noexcept {

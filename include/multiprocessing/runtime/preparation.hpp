@@ -52,10 +52,10 @@ struct Preparation {
 
     template <class Archive>
     void serialize(Archive& archive, unsigned) {
-        archive & name & identity & daemon & die_with_parent & authkey & default_method;
-        archive & parent_name & parent_identity & parent_daemon & parent_pid & parent_sentinel &
+        archive& name& identity& daemon& die_with_parent& authkey& default_method;
+        archive& parent_name& parent_identity& parent_daemon& parent_pid& parent_sentinel&
             starter_is_main_thread;
-        archive & luggage.offset & luggage.serial & descriptors & target;
+        archive& luggage.offset& luggage.serial& descriptors& target;
     }
 };
 

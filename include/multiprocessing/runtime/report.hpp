@@ -28,8 +28,7 @@ namespace multiprocessing::runtime {
         text.append(": ").append(what);
     } catch (const char* what) {
         text.append(": ").append(what);
-    } catch (...) {
-    }
+    } catch (...) {}
     return text;
 }
 

@@ -12,8 +12,9 @@
 
 namespace multiprocessing::runtime {
 
-/// The pidfd of a child that was just made. `reserved` is a descriptor to be given up for it, so that
-/// a lack of descriptors shows before there is a child. If it cannot be had, the child is undone.
+/// The pidfd of a child that was just made. `reserved` is a descriptor to be given up for it, so
+/// that a lack of descriptors shows before there is a child. If it cannot be had, the child is
+/// undone.
 inline std::shared_ptr<const os::Fd> open_sentinel(int pid, os::Fd reserved) {
     reserved.reset();
     try {

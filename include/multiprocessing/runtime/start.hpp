@@ -43,8 +43,12 @@ inline void start(const ProcessPointer& state, const std::function<void()>& run,
         finish_at_exit();
         // Only the use of the default fixes it.
         switch (state->method ? *state->method : default_start_method().get()) {
-        case StartMethod::fork: start_by_fork(state, run); break;
-        case StartMethod::spawn: start_by_spawn(state, save); break;
+        case StartMethod::fork:
+            start_by_fork(state, run);
+            break;
+        case StartMethod::spawn:
+            start_by_spawn(state, save);
+            break;
         }
         used = std::move(state->target);
     }

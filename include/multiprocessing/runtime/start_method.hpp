@@ -52,7 +52,8 @@ public:
         if (chosen == unset) return std::nullopt;
         return static_cast<StartMethod>(chosen);
     }
-    /// Throws std::runtime_error when it has been fixed and `force` is not given; nothing unsets it.
+    /// Throws std::runtime_error when it has been fixed and `force` is not given; nothing unsets
+    /// it.
     void set(std::optional<StartMethod> method, bool force) {
         const int wanted = method ? static_cast<int>(*method) : unset;
         int expected = unset;

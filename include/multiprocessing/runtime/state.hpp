@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// What a Process handle is a handle to: the settings made before the start, and after it the child's
-// pid, its sentinel and how it ended. Answers the fields of Python's `BaseProcess` and `Popen`.
+// What a Process handle is a handle to: the settings made before the start, and after it the
+// child's pid, its sentinel and how it ended. Answers the fields of Python's `BaseProcess` and
+// `Popen`.
 #pragma once
 
 #include <multiprocessing/bytes.hpp>
@@ -51,8 +52,8 @@ struct ProcessState {
     shm::HolderId holder = 0;
     std::function<void()> after_end;  // run once, when the child has been reaped
 
-    /// Reaps the child if it has ended, and gives back what it held. The exit code, or nothing while
-    /// it runs, was never started, or is not this process's child.
+    /// Reaps the child if it has ended, and gives back what it held. The exit code, or nothing
+    /// while it runs, was never started, or is not this process's child.
     std::optional<int> poll_exitcode();
     /// The same with the mutex held.
     std::optional<int> poll_exitcode_locked();

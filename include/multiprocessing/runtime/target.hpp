@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // What a process is to run: a callable with its arguments, copied as std::thread copies. A forked
-// child calls it where it lies; to a spawned one it travels, if all of it can, as the address of the
-// code that reads it back and then its bytes.
+// child calls it where it lies; to a spawned one it travels, if all of it can, as the address of
+// the code that reads it back and then its bytes.
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
@@ -67,9 +67,8 @@ concept RunsWithCStrings = std::invocable<F, decltype(as_c_string(std::declval<A
 
 /// F can be called with copies of these arguments.
 template <class F, class... Args>
-concept Runnable =
-    RunsWithRvalues<Kept<F>, Kept<Args>...> || RunsWithLvalues<Kept<F>, Kept<Args>...> ||
-    RunsWithCStrings<Kept<F>, Kept<Args>...>;
+concept Runnable = RunsWithRvalues<Kept<F>, Kept<Args>...> ||
+    RunsWithLvalues<Kept<F>, Kept<Args>...> || RunsWithCStrings<Kept<F>, Kept<Args>...>;
 
 /// Calls `f` with the arguments, which it may use up.
 template <class F, class... Args>
@@ -89,8 +88,8 @@ void invoke_kept(F& f, std::tuple<Args...>& arguments) {
 
 [[noreturn]] inline void throw_cannot_travel(const std::string& what, const std::string& type,
                                              std::string_view help) {
-    throw PicklingError("a spawned process cannot be given its " + what + " of type " + type + ": " +
-                        std::string(help) + "; or start the process by fork");
+    throw PicklingError("a spawned process cannot be given its " + what + " of type " + type +
+                        ": " + std::string(help) + "; or start the process by fork");
 }
 
 /// Throws for the argument that cannot travel.
@@ -110,10 +109,9 @@ public:
     explicit CallTarget(std::in_place_t, G&& f, Given&&... args)
         : f_(std::forward<G>(f)), args_(std::forward<Given>(args)...) {}
     /// In a spawned child. In order: the members are declared in it, and braces keep it.
-    explicit CallTarget(pickle::IArchive& archive)
-        requires pickle::TravellingCallable<F> && (pickle::Picklable<Args> && ...)
-        : f_(pickle::load_callable<F>(archive)),
-          args_{pickle::load_new<Args>(archive)...} {}
+    explicit CallTarget(pickle::IArchive& archive) requires pickle::TravellingCallable<F> &&
+        (pickle::Picklable<Args>&&...)
+        : f_(pickle::load_callable<F>(archive)), args_{pickle::load_new<Args>(archive)...} {}
 
     void run() override { invoke_kept(f_, args_); }
     void save(pickle::OArchive& archive) const override;

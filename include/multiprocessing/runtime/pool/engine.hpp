@@ -60,13 +60,22 @@ public:
     /// Gives a task to the workers; its items are the job's from `base` on.
     void submit(const std::shared_ptr<Job>& job, std::uint64_t base, Task& task);
     /// Takes back the tasks of a job that nobody has begun, and fails it. What comes of those that
-    /// have been begun is dropped.
-    void cancel(const std::shared_ptr<Job>& job);
+    /// have been begun is dropped. False if it was over already.
+    bool cancel(const std::shared_ptr<Job>& job);
 
     /// Throws ValueError unless new work may be given, and counts a caller that may give more; until
     /// it calls end_feeding() the pool does not stop.
     void begin_feeding();
     void end_feeding() noexcept;
+    /// The same for a job that gives more as its outcomes are taken. For it join() does not wait: who
+    /// joins may be the one that was to take them.
+    void begin_stream(const std::shared_ptr<Job>& job);
+    void end_stream(const Job& job) noexcept;
+
+    /// Throws AssertionError in a process forked from the pool's.
+    void check_own() const;
+    /// Throws AssertionError in the pool's thread, which would wait for itself.
+    void check_may_wait() const;
 
     void close();
     void terminate();
@@ -79,8 +88,8 @@ private:
     enum class Phase { running, closing, terminating, ended };
     struct Worker {
         ProcessPointer process;
-        std::uint64_t taken_before = 0;  // the slot's count when this one was started
-        bool gone = false;               // it has ended, and was not replaced
+        std::shared_ptr<const os::Fd> sentinel;  // the user may close the process
+        bool gone = false;                       // it has ended, and was not replaced
     };
     struct Given {
         std::shared_ptr<Job> job;
@@ -93,41 +102,51 @@ private:
     void serve();
     bool take_results();
     void take_result(std::span<const std::byte> bytes, shm::Run run);
+    static void hand_over(const Given& given, const Result& result, std::span<shm::Ticket> tickets);
     void see_to_the_dead();
     void settle(std::uint32_t number, int exitcode);
     void lose_task(std::uint32_t number, int exitcode);
     void replace(std::uint32_t number, int exitcode);
     [[nodiscard]] bool wait_for_news();
+    void see_workers_off();
     void break_down(const std::exception_ptr& exception);
     void end_workers();
     void fail_all(const std::exception_ptr& exception, bool workers_run);
     void free_block(shm::Ticket ticket) noexcept;
     /// Whether no worker had begun it; then none will.
     [[nodiscard]] static bool take_back(const Given& given) noexcept {
-        auto& block = *shm::Arena::instance().at<shm::Block>(given.block.offset);
         std::uint32_t waiting = Task::waiting;
-        return shm::Arena::payload<Task>(block)->holder.compare_exchange_strong(waiting,
-                                                                                Task::cancelled);
+        return task_of(given.block).holder.compare_exchange_strong(waiting, Task::cancelled);
+    }
+    /// Of a task that is given.
+    [[nodiscard]] static Task& task_of(shm::Ticket block) noexcept {
+        return *shm::Arena::payload<Task>(*shm::Arena::instance().at<shm::Block>(block.offset));
     }
     [[nodiscard]] std::optional<Given> take_given(std::uint64_t id);
+    [[nodiscard]] std::optional<Given> find_given(std::uint64_t id) const;
+    void give_again(const Given& given, Task& task);
     void finish(const Given& given);
-    void post(const Task& task);
+    void post(shm::Ticket block);
+    void check_running() const;  // with the mutex held
     void wake() noexcept { channel_.doorbell().ring(); }
     [[nodiscard]] bool is_foreign() const noexcept { return creator_ != os::this_pid(); }
-    void check_own() const;
+    [[nodiscard]] bool is_own_thread() const noexcept {
+        return std::this_thread::get_id() == thread_id_;
+    }
 
     Settings settings_;
     Channel channel_;
     int creator_ = os::this_pid();
     os::SignalMask signals_ = os::SignalMask::of_this_thread();
     std::uint64_t workers_made_ = 0;
-    std::uint64_t fruitless_deaths_ = 0;  // in a row, of workers that had not taken a task
+    std::uint64_t fruitless_deaths_ = 0;  // in a row, of workers that were not ready yet
 
     mutable std::mutex mutex_;  // guards what follows
     std::condition_variable ended_;
     Phase phase_ = Phase::running;
     bool joined_ = false;
     std::uint64_t feeders_ = 0;
+    std::unordered_map<const Job*, std::weak_ptr<Job>> streams_;
     std::exception_ptr broken_;
     std::vector<Worker> workers_;
     std::unordered_map<std::uint64_t, Given> given_;
@@ -179,20 +198,21 @@ inline void Engine::start_worker(std::uint32_t number) {
         make_target(&work, Seat(channel_, number, settings_.most_tasks, signals_,
                                 settings_.initializer)));
     WorkerSlot& slot = channel_.control().slots()[number];
-    slot.task = {};
-    slot.result = {};
+    slot = {};
     runtime::start(
         state, [target = state->target.get()] { target->run(); },
         [target = state->target.get()](pickle::OArchive& archive) { target->save(archive); });
     const std::lock_guard lock(mutex_);
-    workers_[number] = {std::move(state), slot.taken, false};
+    auto sentinel = state->shared_sentinel();
+    workers_[number] = {std::move(state), std::move(sentinel), false};
 }
 
 inline std::vector<ProcessPointer> Engine::workers() const {
     const std::lock_guard lock(mutex_);
     std::vector<ProcessPointer> running;
+    running.reserve(workers_.size());
     for (const Worker& worker : workers_) {
-        if (worker.process) running.push_back(worker.process);
+        if (worker.process && !worker.gone) running.push_back(worker.process);
     }
     return running;
 }
@@ -213,7 +233,8 @@ inline Task& Engine::make_task(Entry entry, std::uint32_t count, std::size_t byt
 }
 
 inline void Engine::submit(const std::shared_ptr<Job>& job, std::uint64_t base, Task& task) {
-    task.id = next_id_.fetch_add(1);
+    const std::uint64_t id = next_id_.fetch_add(1);
+    task.id = id;
     const shm::Ticket ticket = shm::Arena::instance().ticket(shm::Arena::block_of(&task));
     std::exception_ptr refused;
     {
@@ -223,7 +244,7 @@ inline void Engine::submit(const std::shared_ptr<Job>& job, std::uint64_t base, 
         } else if (phase_ == Phase::terminating || phase_ == Phase::ended) {
             refused = std::make_exception_ptr(CancelledError("the pool was terminated"));
         } else {
-            given_.emplace(task.id, Given{job, base, ticket});
+            given_.emplace(id, Given{job, base, ticket});
         }
     }
     if (refused) {
@@ -231,17 +252,22 @@ inline void Engine::submit(const std::shared_ptr<Job>& job, std::uint64_t base, 
         job->fail(refused);
         return;
     }
-    post(task);
+    try {
+        post(ticket);
+    } catch (...) {
+        if (take_given(id)) free_block(ticket);
+        throw;
+    }
 }
 
-inline void Engine::post(const Task& task) {
-    const shm::Ticket ticket = shm::Arena::instance().ticket(shm::Arena::block_of(&task));
+/// By its ticket: somebody may have cancelled it, and the block be another's by now.
+inline void Engine::post(shm::Ticket block) {
     static_cast<void>(channel_.tasks().put(os::Deadline::never(), [&](shm::Ring::Putter& end) {
-        std::memcpy(end.reserve(sizeof ticket), &ticket, sizeof ticket);
+        std::memcpy(end.reserve(sizeof block), &block, sizeof block);
     }));
 }
 
-inline void Engine::cancel(const std::shared_ptr<Job>& job) {
+inline bool Engine::cancel(const std::shared_ptr<Job>& job) {
     std::vector<shm::Ticket> unused;
     {
         const std::lock_guard lock(mutex_);
@@ -259,8 +285,10 @@ inline void Engine::cancel(const std::shared_ptr<Job>& job) {
         }
     }
     for (const shm::Ticket& block : unused) free_block(block);
-    job->fail(std::make_exception_ptr(CancelledError("the task was cancelled")));
+    const bool in_time =
+        job->fail(std::make_exception_ptr(CancelledError("the task was cancelled")));
     wake();
+    return in_time;
 }
 
 inline void Engine::check_own() const {
@@ -270,13 +298,41 @@ inline void Engine::check_own() const {
     }
 }
 
-inline void Engine::begin_feeding() {
+inline void Engine::check_may_wait() const {
     check_own();
-    const std::lock_guard lock(mutex_);
+    if (is_own_thread()) {
+        throw AssertionError("a callback runs in the thread that brings the pool's results, and so "
+                             "cannot wait for them: use AsyncResult.then(), or another thread");
+    }
+}
+
+inline void Engine::check_running() const {
     if (phase_ != Phase::running) {
         throw ValueError("Pool not running: it was closed or terminated, make a new one");
     }
+}
+
+inline void Engine::begin_feeding() {
+    check_own();
+    const std::lock_guard lock(mutex_);
+    check_running();
     ++feeders_;
+}
+
+inline void Engine::begin_stream(const std::shared_ptr<Job>& job) {
+    check_own();
+    const std::lock_guard lock(mutex_);
+    check_running();
+    streams_.emplace(job.get(), job);
+}
+
+inline void Engine::end_stream(const Job& job) noexcept {
+    if (is_foreign()) return;
+    {
+        const std::lock_guard lock(mutex_);
+        streams_.erase(&job);
+    }
+    wake();
 }
 
 inline void Engine::end_feeding() noexcept {
@@ -302,7 +358,7 @@ inline void Engine::terminate() {
     if (phase_ != Phase::ended) phase_ = Phase::terminating;
     wake();
     // From a callback it is asked for, and done when the callback returns.
-    if (std::this_thread::get_id() == thread_id_) return;
+    if (is_own_thread()) return;
     ended_.wait(lock, [this] { return phase_ == Phase::ended; });
 }
 
@@ -312,9 +368,16 @@ inline void Engine::join() {
     if (phase_ == Phase::running) {
         throw ValueError("Pool is still running: call close() or terminate() before join()");
     }
-    if (std::this_thread::get_id() == thread_id_) {
-        throw AssertionError("Pool.join() in a callback of the same pool would wait for itself");
+    check_may_wait();
+    // Who waits here takes no outcomes meanwhile, so nobody but the pool will have the rest read.
+    std::vector<std::shared_ptr<Job>> unread;
+    for (const auto& [address, stream] : streams_) {
+        if (auto job = stream.lock()) unread.push_back(std::move(job));
     }
+    lock.unlock();
+    for (const auto& job : unread) job->read_to_the_end();
+    unread.clear();
+    lock.lock();
     joined_ = true;
     wake();
     ended_.wait(lock, [this] { return phase_ == Phase::ended; });
@@ -327,12 +390,12 @@ inline void Engine::abandon() noexcept {
         return;
     }
     terminate();
-    unregister_exit(at_exit_);
-    if (std::this_thread::get_id() == thread_id_) {
-        thread_.detach();
-    } else if (thread_.joinable()) {
-        thread_.join();
+    if (is_own_thread()) {
+        thread_.detach();  // the end of the process will wait for it, by the exit function
+        return;
     }
+    unregister_exit(at_exit_);
+    if (thread_.joinable()) thread_.join();
 }
 
 inline void Engine::run() noexcept {
@@ -340,6 +403,7 @@ inline void Engine::run() noexcept {
         serve();
     } catch (...) {
         report_current_exception();
+        fail_all(std::current_exception(), true);
     }
     end_workers();
     fail_all(std::make_exception_ptr(CancelledError("the pool was terminated before the task ended")),
@@ -357,16 +421,27 @@ inline void Engine::serve() {
         {
             const std::lock_guard lock(mutex_);
             if (phase_ == Phase::terminating) return;
-            // A caller that still reads its input may give more, unless it is the one that waits.
-            if (phase_ == Phase::closing && given_.empty() && (feeders_ == 0 || joined_)) break;
+            // Who still reads input may give more.
+            const bool all_given = feeders_ == 0 && (streams_.empty() || joined_);
+            if (phase_ == Phase::closing && given_.empty() && all_given) break;
         }
         if (wait_for_news()) see_to_the_dead();
     }
     // The orderly end: all is done, the workers leave by themselves.
     channel_.control().stopping.store(1, std::memory_order_release);
     channel_.tasks().wake_all();
-    for (const ProcessPointer& worker : workers()) {
-        while (!worker->wait_for_end(os::Deadline::after(std::chrono::milliseconds(100)))) {
+    see_workers_off();
+}
+
+/// Waits until all have left, or are to be terminated after all.
+inline void Engine::see_workers_off() {
+    const os::EventFd& doorbell = channel_.doorbell();
+    for (const Worker& worker : workers_) {
+        while (!worker.gone && !worker.process->poll_exitcode()) {
+            std::vector<os::PollEntry> entries{{doorbell.get(), os::poll_in, 0},
+                                               {worker.sentinel->get(), os::poll_in, 0}};
+            os::poll(entries, os::Deadline::never());
+            if (entries.front().revents != 0) doorbell.clear();
             const std::lock_guard lock(mutex_);
             if (phase_ == Phase::terminating) return;
         }
@@ -406,10 +481,25 @@ inline void Engine::take_result(std::span<const std::byte> bytes, shm::Run run) 
         break_down(failure.what);
         return;
     }
-    const auto given = take_given(result.id);
+    const bool last = result.kind == Result::Kind::outcomes;
+    const auto given = last ? take_given(result.id) : find_given(result.id);
     if (!given) return;
-    given->job->read(result, tickets, given->base);
-    finish(*given);
+    hand_over(*given, result, tickets);
+    if (last) {
+        finish(*given);
+    } else {
+        task_of(given->block).begin = result.first + result.finished;
+    }
+}
+
+/// A job that cannot take its outcomes in, for lack of memory, ends with that.
+inline void Engine::hand_over(const Given& given, const Result& result,
+                              std::span<shm::Ticket> tickets) {
+    try {
+        given.job->read(result, tickets, given.base);
+    } catch (...) {
+        given.job->fail(std::current_exception());
+    }
 }
 
 inline void Engine::finish(const Given& given) {
@@ -424,6 +514,12 @@ inline std::optional<Engine::Given> Engine::take_given(std::uint64_t id) {
     auto node = given_.extract(id);
     if (!node) return std::nullopt;
     return std::move(node.mapped());
+}
+
+inline std::optional<Engine::Given> Engine::find_given(std::uint64_t id) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = given_.find(id);
+    return found != given_.end() ? std::optional(found->second) : std::nullopt;
 }
 
 inline void Engine::free_block(shm::Ticket ticket) noexcept {
@@ -441,7 +537,7 @@ inline void Engine::see_to_the_dead() {
         const auto exitcode = workers_[number].process->poll_exitcode();
         if (!exitcode) continue;
         // What it put before it died counts.
-        while (take_results()) {
+        for (auto left = channel_.results().size(); left != 0 && take_results(); --left) {
         }
         settle(number, *exitcode);
     }
@@ -450,9 +546,9 @@ inline void Engine::see_to_the_dead() {
 inline void Engine::settle(std::uint32_t number, int exitcode) {
     lose_task(number, exitcode);
     this_process().children.remove(*workers_[number].process);
-    workers_[number].gone = true;
     {
         const std::lock_guard lock(mutex_);
+        workers_[number].gone = true;
         if (broken_ || phase_ == Phase::terminating) return;
     }
     replace(number, exitcode);
@@ -476,10 +572,11 @@ inline void Engine::lose_task(std::uint32_t number, int exitcode) {
     auto given = take_given(task->id);
     std::uint32_t lost = task->begin;
     if (partial != nullptr) {
+        // Not what has been sent, nor what it had not begun to fill in.
         const auto& result = *shm::Arena::payload<Result>(*partial);
-        if (given && result.id == task->id) {
+        if (given && result.id == task->id && result.first >= task->begin) {
             lost = result.first + result.finished;
-            given->job->read(result, {}, given->base);
+            hand_over(*given, result, {});
         }
         free_block(arena.ticket(*partial));
     }
@@ -500,27 +597,49 @@ inline void Engine::lose_task(std::uint32_t number, int exitcode) {
     }
     if (lost + 1 < task->count) {
         task->begin = lost + 1;
-        task->holder.store(Task::waiting);
-        {
-            const std::lock_guard lock(mutex_);
-            given_.emplace(task->id, *given);
-        }
-        post(*task);
+        give_again(*given, *task);
         return;
     }
     finish(*given);
 }
 
+inline void Engine::give_again(const Given& given, Task& task) {
+    const std::uint64_t id = task.id;
+    std::exception_ptr refused;
+    try {
+        const std::lock_guard lock(mutex_);
+        refused = broken_;
+        if (!refused) {
+            task.holder.store(Task::waiting);
+            given_.emplace(id, given);
+        }
+    } catch (...) {
+        refused = std::current_exception();
+    }
+    if (!refused) {
+        try {
+            return post(given.block);
+        } catch (...) {
+            refused = std::current_exception();
+            if (!take_given(id)) return;
+        }
+    }
+    given.job->fail(refused);
+    finish(given);
+}
+
 inline void Engine::replace(std::uint32_t number, int exitcode) {
-    const WorkerSlot& slot = channel_.control().slots()[number];
-    const bool useless = slot.taken == workers_[number].taken_before && exitcode != 0;
-    fruitless_deaths_ = useless ? fruitless_deaths_ + 1 : 0;
-    const ProcessState& dead = *workers_[number].process;
-    // A worker that dies before its first task will do so again: no respawn loop.
-    if (fruitless_deaths_ > std::uint64_t{3} * size()) {
+    const WorkerSlot::Stage stage = channel_.control().slots()[number].stage;
+    fruitless_deaths_ = stage != WorkerSlot::Stage::ready ? fruitless_deaths_ + 1 : 0;
+    // What dies in its initializer will do so again: no respawn loop. Before it there is nothing that
+    // the user wrote, so somebody from outside may be at work.
+    const std::uint64_t patience =
+        std::uint64_t{3} * size() + (stage == WorkerSlot::Stage::initializing ? 0 : 100);
+    if (fruitless_deaths_ > patience) {
+        const ProcessState& dead = *workers_[number].process;
         break_down(std::make_exception_ptr(WorkerLostError(
-            "the pool's workers die before they take a task; the last one, " + dead.name + ", " +
-                describe_end(exitcode),
+            "the pool's workers die in their initializer or before; the last one, " + dead.name +
+                ", " + describe_end(exitcode),
             dead.pid.value_or(0), exitcode)));
         return;
     }
@@ -569,11 +688,11 @@ inline bool Engine::wait_for_news() {
     std::vector<os::PollEntry> entries{{channel_.doorbell().get(), os::poll_in, 0}};
     for (const Worker& worker : workers_) {
         if (worker.gone) continue;
-        if (const auto sentinel = worker.process->shared_sentinel()) {
-            entries.push_back({sentinel->get(), os::poll_in, 0});
-        }
+        entries.push_back({worker.sentinel->get(), os::poll_in, 0});
     }
-    control.parent_sleeps.store(1, std::memory_order_seq_cst);
+    control.parent_sleeps.store(1, std::memory_order_relaxed);
+    // Orders the flag before the last look: the counterpart of the fence in announce().
+    std::atomic_thread_fence(std::memory_order_seq_cst);
     os::poll(entries, more || result() ? os::Deadline::passed() : os::Deadline::never());
     control.parent_sleeps.store(0, std::memory_order_relaxed);
     if (entries.front().revents != 0) channel_.doorbell().clear();
@@ -593,6 +712,8 @@ inline void Engine::end_workers() {
         worker->wait_for_end(os::Deadline::never());
         this_process().children.remove(*worker);
     }
+    const std::lock_guard lock(mutex_);
+    for (Worker& worker : workers_) worker.gone = true;
 }
 
 }  // namespace multiprocessing::runtime::pool

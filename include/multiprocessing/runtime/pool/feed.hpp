@@ -22,9 +22,19 @@
 
 namespace multiprocessing::runtime::pool {
 
+// The elements of a map have const keys, which could not be read into.
+template <class T>
+struct Assignable {
+    using type = T;
+};
+template <class Key, class T>
+struct Assignable<std::pair<const Key, T>> {
+    using type = std::pair<Key, T>;
+};
+
 /// As what the elements of a range travel.
 template <class Range>
-using ItemOf = pickle::travel_decay_t<std::ranges::range_value_t<Range>>;
+using ItemOf = typename Assignable<pickle::travel_decay_t<std::ranges::range_value_t<Range>>>::type;
 
 /// While it lives the pool does not stop for lack of work. After Engine::begin_feeding().
 class EndFeeding {
@@ -96,7 +106,8 @@ private:
     template <class Tell>
     void submit(const std::shared_ptr<Job>& job, Task& task, std::uint32_t count, Tell& about_to_give) {
         about_to_give(shm::Arena::block_of(&task).size);
-        engine_.submit(job, std::exchange(given_, given_ + count), task);
+        engine_.submit(job, given_, task);
+        given_ += count;
     }
 
     Engine& engine_;

@@ -12,6 +12,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -31,8 +32,8 @@ public:
 
     explicit ImapJob(bool ordered) : ordered_(ordered) {}
 
-    /// Gives the first tasks.
-    void begin() { read_on(); }
+    /// Gives the first tasks. Throws ValueError if the pool is not running.
+    virtual void begin() { read_on(); }
     /// The next outcome. Nothing at the end. Throws TimeoutError at the deadline, and may be called
     /// again.
     [[nodiscard]] std::optional<Outcome> next(os::Deadline deadline);
@@ -58,10 +59,12 @@ public:
         add(item, Outcome(std::in_place_index<1>, std::move(exception)));
     }
     void task_done(std::uint64_t) override {}
-    void fail(std::exception_ptr exception) override {
+    bool fail(std::exception_ptr exception) override {
         const std::lock_guard lock(mutex_);
-        if (!failure_) failure_ = std::move(exception);
+        if (failure_) return false;
+        failure_ = std::move(exception);
         changed_.notify_all();
+        return true;
     }
 
 protected:
@@ -71,6 +74,16 @@ protected:
     [[nodiscard]] virtual std::uint64_t given() const noexcept = 0;
     /// The input has ended or is not wanted any more.
     virtual void end_input() noexcept = 0;
+    /// Throws AssertionError for who may not ask for outcomes, or may not wait for them.
+    virtual void check_may_take() const = 0;
+    virtual void check_may_wait() const = 0;
+    void read_everything() {
+        {
+            const std::lock_guard lock(mutex_);
+            read_ahead_ = std::numeric_limits<std::uint64_t>::max() / 2;
+        }
+        read_on();
+    }
 
     std::uint64_t read_ahead_ = 1;  // items that may be under way or waiting to be taken
 
@@ -124,6 +137,7 @@ void ImapJob<R>::read_on() {
 
 template <class R>
 std::optional<typename ImapJob<R>::Outcome> ImapJob<R>::next(os::Deadline deadline) {
+    check_may_take();
     read_on();
     std::unique_lock lock(mutex_);
     const auto first = [this] {
@@ -133,6 +147,7 @@ std::optional<typename ImapJob<R>::Outcome> ImapJob<R>::next(os::Deadline deadli
     const auto ready = [&] {
         return first() != outcomes_.end() || failure_ || (total_ && taken_ >= *total_);
     };
+    if (deadline.is_never() && !ready()) check_may_wait();
     if (!wait_until(changed_, lock, deadline, ready)) {
         throw TimeoutError("IMapIterator.next(): no result in the time given");
     }
@@ -162,10 +177,18 @@ public:
         : ImapJob<typename TheWork::R>(ordered), engine_(std::move(engine)),
           range_(std::forward<Given>(range)), feed_(*engine_, std::move(f)), chunk_(chunk) {
         this->read_ahead_ = std::uint64_t{4} * engine_->size() * chunk;
-        engine_->begin_feeding();
-        feeding_ = true;
     }
     ~StreamJob() override { end_input(); }
+
+    void begin() override {
+        engine_->begin_stream(this->shared_from_this());
+        open_ = true;
+        ImapJob<typename TheWork::R>::begin();
+    }
+    void read_to_the_end() override {
+        // Where the end is an iterator too, or the size is known, there is one to come to.
+        if constexpr (has_end) this->read_everything();
+    }
 
 protected:
     bool give() override {
@@ -177,17 +200,24 @@ protected:
     }
     [[nodiscard]] std::uint64_t given() const noexcept override { return feed_.given(); }
     void end_input() noexcept override {
-        if (std::exchange(feeding_, false)) engine_->end_feeding();
+        if (std::exchange(open_, false)) engine_->end_stream(*this);
     }
+    void check_may_take() const override { engine_->check_own(); }
+    void check_may_wait() const override { engine_->check_may_wait(); }
 
 private:
+    using Source = std::remove_reference_t<Kept>;
+    static constexpr bool has_end =
+        std::ranges::sized_range<Source> ||
+        (std::ranges::forward_range<Source> && std::ranges::common_range<Source>);
+
     std::shared_ptr<Engine> engine_;
     Kept range_;
     Feed<TheWork, F, Item> feed_;
     std::uint32_t chunk_;
-    bool feeding_ = false;
-    std::optional<std::ranges::iterator_t<std::remove_reference_t<Kept>>> next_;
-    std::optional<std::ranges::sentinel_t<std::remove_reference_t<Kept>>> end_;
+    bool open_ = false;  // the pool counts it as one that may give more
+    std::optional<std::ranges::iterator_t<Source>> next_;
+    std::optional<std::ranges::sentinel_t<Source>> end_;
 };
 
 }  // namespace multiprocessing::runtime::pool

@@ -21,8 +21,11 @@ public:
 
     /// All outcomes of one task have been given; so many bytes of shared memory are free again.
     virtual void task_done(std::uint64_t bytes) = 0;
-    /// There will be no more outcomes: the job was cancelled, or the pool has ended.
-    virtual void fail(std::exception_ptr exception) = 0;
+    /// There will be no more outcomes: the job was cancelled, or the pool has ended. False if it was
+    /// over already.
+    virtual bool fail(std::exception_ptr exception) = 0;
+    /// Gives all of its input that is still to be read, if that has an end.
+    virtual void read_to_the_end() {}
 };
 
 }  // namespace multiprocessing::runtime::pool

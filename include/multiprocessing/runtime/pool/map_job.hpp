@@ -51,7 +51,7 @@ public:
         state_->fail(std::move(exception));
     }
     void task_done(std::uint64_t) override {}
-    void fail(std::exception_ptr exception) override { state_->fail(std::move(exception)); }
+    bool fail(std::exception_ptr exception) override { return state_->fail(std::move(exception)); }
 
 private:
     std::shared_ptr<AsyncState<R>> state_;
@@ -71,10 +71,11 @@ public:
         ++tasks_out_;
         bytes_out_ += bytes;
     }
-    /// Waits until no more than these many tasks, or bytes, are under way.
-    void wait_for_room(std::uint64_t tasks, std::uint64_t bytes) {
+    /// Waits until fewer than these many tasks, or bytes, are under way. False when no more are wanted.
+    bool wait_for_room(std::uint64_t tasks, std::uint64_t bytes) {
         std::unique_lock lock(mutex_);
         changed_.wait(lock, [&] { return tasks_out_ < tasks || bytes_out_ < bytes || failed_; });
+        return !failed_;
     }
     /// There will be this many items in all.
     void all_given(std::uint64_t items) {
@@ -105,13 +106,13 @@ public:
         changed_.notify_all();
         if (items_ && done_ == *items_) finish(lock);
     }
-    void fail(std::exception_ptr exception) override {
+    bool fail(std::exception_ptr exception) override {
         {
             const std::lock_guard lock(mutex_);
             failed_ = true;
             changed_.notify_all();
         }
-        state_->fail(std::move(exception));
+        return state_->fail(std::move(exception));
     }
 
 private:

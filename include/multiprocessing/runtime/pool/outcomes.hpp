@@ -20,6 +20,7 @@
 #include <exception>
 #include <limits>
 #include <new>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -33,10 +34,11 @@ public:
     OutcomeWriter(const Channel& channel, std::uint32_t worker, const Task& task, std::size_t element);
     OutcomeWriter(const OutcomeWriter&) = delete;
     OutcomeWriter& operator=(const OutcomeWriter&) = delete;
-    ~OutcomeWriter();
 
     template <class R>
     void value(const R& result);
+    /// Between two items: sends on what must not be lost with this process.
+    void pass_on();
     void error(const std::exception_ptr& exception);
     /// Says that the worker could not begin.
     void fail_start(const std::exception_ptr& exception) {
@@ -55,53 +57,51 @@ private:
     [[nodiscard]] std::byte* grow(std::size_t size);
     void entry(std::span<const std::byte> bytes, bool is_error);
     void finished_one() noexcept;
-    [[nodiscard]] shm::Block& allocate(std::uint64_t capacity);
+    [[nodiscard]] shm::Block& allocate(const Result& head);
+    void put_with_tickets();
 
     const Channel& channel_;
     WorkerSlot& slot_;
     std::uint32_t item_;
-    shm::Block* block_ = nullptr;   // of a chunk's outcomes
-    pickle::Scratch scratch_;       // or of a single one's
-    pickle::Cargo cargo_{false, "the result of a pool's task"};
+    const std::uint32_t end_;
+    // Of a chunk's outcomes. If this is not sent the worker is about to end, and the parent will look
+    // at what there is: so it is not destroyed here.
+    shm::Block* block_ = nullptr;
+    pickle::Scratch scratch_;  // or of a single one's
+    std::optional<pickle::Cargo> cargo_{std::in_place, false, carrier};
+
+    static constexpr const char* carrier = "the result of a pool's task";
 };
 
 inline OutcomeWriter::OutcomeWriter(const Channel& channel, std::uint32_t worker, const Task& task,
                                     std::size_t element)
-    : channel_(channel), slot_(channel.control().slots()[worker]), item_(task.begin) {
-    const std::uint32_t count = task.count - task.begin;
+    : channel_(channel), slot_(channel.control().slots()[worker]), item_(task.begin),
+      end_(task.count) {
+    const std::uint32_t count = end_ - item_;
     Result fresh{};
     fresh.id = task.id;
     fresh.worker = worker;
-    fresh.first = task.begin;
+    fresh.first = item_;
     fresh.array = element * count;
     if (count == 1) {
         fresh.capacity = std::numeric_limits<std::uint64_t>::max();
-        scratch_->grow(sizeof fresh + fresh.array);
+        new (scratch_->grow(sizeof fresh + fresh.array)) Result(fresh);
     } else {
         constexpr std::uint64_t some = 4096 - sizeof(Result) - sizeof(shm::Block);
         fresh.capacity = element != 0 ? fresh.array : some;
-        block_ = &allocate(fresh.capacity);
+        block_ = &allocate(fresh);
     }
-    new (&head()) Result(fresh);
 }
 
-inline OutcomeWriter::~OutcomeWriter() {
-    if (block_ == nullptr) return;
+/// A block of the pool's, for it must outlive the worker; the first is noted in the worker's slot.
+inline shm::Block& OutcomeWriter::allocate(const Result& head) {
     const shm::Arena& arena = shm::Arena::instance();
     shm::Transaction tx = arena.transaction();
-    tx.set(slot_.result.serial, 0);
-    arena.destroy(tx, *block_);
-}
-
-/// A block of the pool's, for it must outlive the worker, noted in the worker's slot.
-inline shm::Block& OutcomeWriter::allocate(std::uint64_t capacity) {
-    const shm::Arena& arena = shm::Arena::instance();
-    shm::Transaction tx = arena.transaction();
-    shm::Block& block = arena.allocate(tx, sizeof(Result) + capacity, channel_.owned());
+    shm::Block& block = arena.allocate(tx, sizeof(Result) + head.capacity, channel_.owned());
+    new (shm::Arena::payload(block)) Result(head);
     if (block_ == nullptr) {
         tx.set(slot_.result.offset, arena.offset_of(&block));
         tx.set(slot_.result.serial, block.serial);
-        new (shm::Arena::payload(block)) Result{};
     }
     tx.commit();
     return block;
@@ -112,10 +112,10 @@ inline std::byte* OutcomeWriter::grow(std::size_t size) {
     Result& old = head();
     const std::uint64_t used = old.array + old.entries;
     if (used + size > old.capacity) {
-        shm::Block& larger = allocate(std::max(old.capacity * 2, used + size));
-        std::memcpy(shm::Arena::payload(larger), &old, sizeof old + used);
-        Result& fresh = *shm::Arena::payload<Result>(larger);
-        fresh.capacity = larger.size - sizeof(Result);
+        Result grown = old;
+        grown.capacity = std::max(old.capacity * 2, used + size);
+        shm::Block& larger = allocate(grown);
+        std::memcpy(shm::Arena::payload<Result>(larger)->payload(), old.payload(), used);
         const shm::Arena& arena = shm::Arena::instance();
         shm::Transaction tx = arena.transaction();
         tx.set(slot_.result.offset, arena.offset_of(&larger));
@@ -147,7 +147,7 @@ void OutcomeWriter::value(const R& result) {
                     sizeof(R));
     } else {
         pickle::Scratch bytes;
-        pickle::save_payload(result, *bytes, &cargo_);
+        pickle::save_payload(result, *bytes, &*cargo_);
         entry(bytes->span(), false);
     }
     finished_one();
@@ -160,6 +160,31 @@ inline void OutcomeWriter::error(const std::exception_ptr& exception) {
     finished_one();
 }
 
+inline void OutcomeWriter::put_with_tickets() {
+    const std::uint64_t size = sizeof(Result) + head().array + head().entries;
+    shm::Run run(size, cargo_->tickets());
+    cargo_->ship();
+    std::memcpy(run.data(), &head(), size);
+    static_cast<void>(channel_.results().put(
+        os::Deadline::never(), [&](shm::Ring::Putter& end) { end.put_run(run.block(), size); }));
+    run.release();
+}
+
+inline void OutcomeWriter::pass_on() {
+    // Handles of shared objects are on their way already: nobody else could find them here.
+    if (cargo_->tickets().empty() || item_ == end_) return;
+    Result& result = head();
+    result.kind = Result::Kind::part;
+    put_with_tickets();
+    channel_.announce();
+    cargo_.emplace(false, carrier);
+    // In this order: at no point is there an outcome here that was sent.
+    std::atomic_ref(result.finished).store(0, std::memory_order_release);
+    std::atomic_ref(result.entries).store(0, std::memory_order_release);
+    std::atomic_ref(result.first).store(item_, std::memory_order_release);
+    result.kind = Result::Kind::outcomes;
+}
+
 inline void OutcomeWriter::send() {
     using shm::Ring;
     const auto put = [&](shm::Block& block, std::uint64_t size) {
@@ -167,12 +192,14 @@ inline void OutcomeWriter::send() {
             os::Deadline::never(), [&](Ring::Putter& end) { end.put_run(block, size); }));
     };
     const std::uint64_t size = sizeof(Result) + head().array + head().entries;
-    if (!cargo_.tickets().empty()) {
-        shm::Run run(size, cargo_.tickets());
-        cargo_.ship();
-        std::memcpy(run.data(), &head(), size);
-        put(run.block(), size);
-        run.release();
+    if (!cargo_->tickets().empty()) {
+        put_with_tickets();
+        if (block_ != nullptr) {
+            const shm::Arena& arena = shm::Arena::instance();
+            shm::Transaction tx = arena.transaction();
+            tx.set(slot_.result.serial, 0);
+            arena.destroy(tx, *std::exchange(block_, nullptr));
+        }
     } else if (block_ != nullptr) {
         put(*block_, size);
         block_ = nullptr;
@@ -204,6 +231,16 @@ public:
 
     /// Goes through a result whose items are numbered from `base` on in the job.
     void read(const Result& result, std::span<shm::Ticket> tickets, std::uint64_t base);
+
+private:
+    // An exception that cannot be made again here is one of its own.
+    [[nodiscard]] static std::exception_ptr load(std::span<const std::byte> bytes) {
+        try {
+            return pickle::load_exception(bytes);
+        } catch (...) {
+            return std::current_exception();
+        }
+    }
 };
 
 inline void OutcomeReader::read(const Result& result, std::span<shm::Ticket> tickets,
@@ -229,7 +266,7 @@ inline void OutcomeReader::read(const Result& result, std::span<shm::Ticket> tic
         if (entry.is_error == 0) {
             value(base + entry.item, bytes, cargo);
         } else {
-            error(base + entry.item, pickle::load_exception(bytes));
+            error(base + entry.item, load(bytes));
         }
         at += sizeof entry + entry.size;
     }

@@ -43,7 +43,8 @@ struct alignas(64) Task {
 /// all others and for errors, entries.
 struct Result {
     enum class Kind : std::uint32_t {
-        outcomes,
+        outcomes,      // of all items that were left of the task
+        part,          // of those so far: the task goes on
         failed_start,  // the initializer's exception, as one entry
     };
     struct Entry {
@@ -72,9 +73,11 @@ static_assert(sizeof(Result) == 64, "the array begins at a cache line");
 
 /// What one worker holds, written by it, read by the parent when it is dead.
 struct alignas(64) WorkerSlot {
+    enum class Stage : std::uint32_t { starting, initializing, ready };
+
     shm::Ticket task;
-    shm::Ticket result;   // what it has of it so far, if there is more than one item
-    std::uint64_t taken;  // tasks, ever
+    shm::Ticket result;  // what it has of it so far, if there is more than one item
+    Stage stage;
 };
 
 /// The shared object of a pool, followed by the slots.

@@ -138,11 +138,13 @@ void Work<calling, F, Item>::run(Task& task, pickle::Cargo& cargo, const Channel
         } catch (...) {
             outcomes.error(std::current_exception());
         }
+        outcomes.pass_on();
     };
+    const std::uint32_t first = task.begin;  // the parent moves it when it has seen outcomes
     if constexpr (plain) {
         const std::size_t begin = (archive.position() + alignment - 1) / alignment * alignment;
         const std::byte* items = task.payload() + begin;
-        for (std::uint32_t i = task.begin; i < task.count; ++i) {
+        for (std::uint32_t i = first; i < task.count; ++i) {
             if (unreadable) {
                 outcomes.error(unreadable);
                 continue;
@@ -163,7 +165,7 @@ void Work<calling, F, Item>::run(Task& task, pickle::Cargo& cargo, const Channel
                     unreadable = std::current_exception();
                 }
             }
-            if (i < task.begin) continue;
+            if (i < first) continue;
             if (unreadable) {
                 outcomes.error(unreadable);
             } else {

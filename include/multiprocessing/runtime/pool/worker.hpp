@@ -83,7 +83,6 @@ inline ThisWorker& this_worker() noexcept {
                 if (shm::Block* block = arena.heap().find(ticket.offset, ticket.serial)) {
                     tx.set(slot.task.offset, ticket.offset);
                     tx.set(slot.task.serial, ticket.serial);
-                    tx.set(slot.taken, slot.taken + 1);
                     tx.commit();
                     auto* candidate = shm::Arena::payload<Task>(*block);
                     std::uint32_t waiting = Task::waiting;
@@ -124,6 +123,8 @@ inline void work(const Seat& seat) {
     os::ignore_interrupts();  // Ctrl-C is for the parent, who decides
     seat.signals.apply();     // a replacement is started by a thread that takes none
     this_worker() = {true, seat.number};
+    WorkerSlot& slot = seat.channel.control().slots()[seat.number];
+    slot.stage = WorkerSlot::Stage::initializing;
     try {
         seat.initializer();
     } catch (const SystemExit&) {
@@ -132,7 +133,7 @@ inline void work(const Seat& seat) {
         report_failed_start(seat.channel, seat.number, std::current_exception());
         throw SystemExit(1);
     }
-    WorkerSlot& slot = seat.channel.control().slots()[seat.number];
+    slot.stage = WorkerSlot::Stage::ready;
     for (std::uint64_t done = 0; seat.most_tasks == 0 || done < seat.most_tasks; ++done) {
         Task* task = take_task(seat.channel, seat.number);
         if (task == nullptr) return;

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <multiprocessing/synchronize.hpp>
+
+#include "conformance/helpers.hpp"
+#include "support/catch.hpp"
+
+namespace mp = multiprocessing;
+using namespace support;
+
+TEST_CASE("_TestEvent.test_event", "[event][conformance]") {
+    EVERY_START_METHOD;
+    const mp::Event event;
+    CHECK_FALSE(event.is_set());
+    CHECK(elapsed([&] { CHECK_FALSE(event.wait(0)); }) < no_time);
+    CHECK(elapsed([&] { CHECK_FALSE(event.wait(timeout1)); }) >= timeout1);
+    event.set();
+    CHECK(event.is_set());
+    CHECK(event.wait());
+    CHECK(event.wait(timeout1));
+    event.clear();
+    CHECK_FALSE(event.is_set());
+    Children children(method);
+    children.start([](const mp::Event& e) { e.set(); }, event);
+    CHECK(event.wait(patient));
+    CHECK(children.join());
+}

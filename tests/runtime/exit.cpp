@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSL-1.0
+
+#include <multiprocessing/runtime/exit.hpp>
+
+#include "runtime/helpers.hpp"
+#include "support/catch.hpp"
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+namespace mp = multiprocessing;
+using support::run;
+
+namespace {
+
+std::string order_of_exit(void (*leave)()) {
+    auto [reader, writer] = mp::Pipe(false);
+    mp::Process p([leave, w = writer] {
+        const auto say = [w](const char* what) { return [w, what] { w.send(what); }; };
+        mp::runtime::register_exit(say("a"), 0);
+        mp::runtime::register_exit(say("b"), 10);
+        mp::runtime::register_exit(say("c"), 0);
+        const auto taken_back = mp::runtime::register_exit(say("d"), 5);
+        if (!mp::runtime::unregister_exit(taken_back)) mp::exit(1);
+        if (mp::runtime::unregister_exit(taken_back)) mp::exit(2);
+        mp::runtime::register_exit([] { throw std::runtime_error("one that fails"); }, 7);
+        mp::runtime::register_exit([say] { mp::runtime::register_exit(say("e")); }, -1);
+        leave();
+    });
+    support::Capture errors(STDERR_FILENO);
+    CHECK(run(p) == 0);
+    CHECK_THAT(errors.text(),
+               Catch::Matchers::ContainsSubstring("std::runtime_error: one that fails"));
+    std::string order;
+    writer.close();
+    while (reader.poll()) {
+        try {
+            order += reader.recv<std::string>();
+        } catch (const mp::EOFError&) {
+            break;
+        }
+    }
+    return order;
+}
+
+}  // namespace
+
+TEST_CASE("exit functions run by priority, the last first, whatever the way out", "[exit][fork]") {
+    CHECK(order_of_exit([] {}) == "bcae");
+    CHECK(order_of_exit([] { mp::exit(); }) == "bcae");
+    CHECK(order_of_exit([] { std::exit(0); }) == "bcae");
+}
+
+TEST_CASE("a child does not run its parent's exit functions", "[exit][fork]") {
+    auto [reader, writer] = mp::Pipe(false);
+    const auto id = mp::runtime::register_exit([w = writer] { w.send("parent"); });
+    CHECK(run(mp::Process([] {})) == 0);
+    CHECK(run(mp::Process([] { std::exit(0); })) == 0);
+    CHECK_FALSE(reader.poll());
+    CHECK(mp::runtime::unregister_exit(id));
+}

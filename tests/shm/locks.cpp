@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// robust_mutex.hpp, lock_word.hpp, user_lock.hpp
+#include <multiprocessing/shm/lock_word.hpp>
+#include <multiprocessing/shm/robust_mutex.hpp>
+#include <multiprocessing/shm/user_lock.hpp>
+
+#include "shm/helpers.hpp"
+#include "support/catch.hpp"
+
+#include <array>
+#include <chrono>
+#include <memory>
+#include <thread>
+#include <vector>
+
+using namespace support;
+using namespace std::chrono_literals;
+
+namespace {
+
+os::Deadline within(std::chrono::milliseconds time) {
+    return os::Deadline::after(time);
+}
+
+// The same in two threads or in two processes, counting under a lock.
+struct Counter {
+    shm::LockWord lock;
+    std::uint64_t count = 0;
+    void add(int times) {
+        for (int i = 0; i < times; ++i) {
+            lock.acquire(os::Deadline::never());
+            count = count + 1;
+            lock.release();
+        }
+    }
+};
+
+}  // namespace
+
+TEST_CASE("a robust mutex tells that its holder has died", "[shm][robust_mutex][crash]") {
+    const auto mutex = shm::Shared<shm::RobustMutex>::make(0);
+    CHECK_FALSE(mutex->lock());
+    mutex->unlock();
+    Child child([&] {
+        mutex->lock();
+        die();
+    });
+    CHECK(child.wait() == -SIGKILL);
+    CHECK(mutex->lock());
+    mutex->unlock();
+    CHECK_FALSE(mutex->lock());
+    mutex->unlock();
+}
+
+TEST_CASE("a lock word is a lock", "[shm][lock_word]") {
+    const auto lock = shm::Shared<shm::LockWord>::make(0);
+    CHECK_FALSE(lock->locked());
+    CHECK(lock->acquire(os::Deadline::never()));
+    CHECK(lock->locked());
+    CHECK(lock->holder() == shm::self());
+    CHECK_FALSE(lock->acquire(os::Deadline::passed()));
+    CHECK_FALSE(lock->acquire(within(10ms)));
+    CHECK(lock->release());
+    CHECK_FALSE(lock->locked());
+    CHECK_FALSE(lock->release());
+    CHECK(lock->acquire(os::Deadline::passed()));
+    CHECK(lock->release());
+    CHECK_FALSE(lock->abandoned());
+}
+
+TEST_CASE("a lock word excludes threads and processes", "[shm][lock_word][threads]") {
+    const auto counter = shm::Shared<Counter>::make(0);
+    constexpr int times = 2000;
+    Child first([&] { counter->add(times); });
+    Child second([&] { counter->add(times); });
+    std::thread thread([&] { counter->add(times); });
+    counter->add(times);
+    thread.join();
+    CHECK(first.wait() == 0);
+    CHECK(second.wait() == 0);
+    CHECK(counter->count == 4 * times);
+    CHECK_FALSE(counter->lock.locked());
+}
+
+TEST_CASE("another process may release a lock word", "[shm][lock_word]") {
+    const auto lock = shm::Shared<shm::LockWord>::make(0);
+    lock->acquire(os::Deadline::never());
+    Child child([&] { return lock->locked() && lock->release(); });
+    CHECK(lock->acquire(soon()));  // asleep or not when it comes free
+    CHECK(child.wait() == 0);
+    CHECK_FALSE(lock->abandoned());
+}
+
+TEST_CASE("a lock word of a process that ended goes to the next", "[shm][lock_word][crash]") {
+    const bool orderly = GENERATE(false, true);
+    const auto lock = shm::Shared<shm::LockWord>::make(0);
+    const auto stage = make_stage();
+    auto child = std::make_unique<Child>([&] {
+        lock->acquire(os::Deadline::never());
+        stage->reach(1);
+        stage->await(2);
+        if (!orderly) die();
+    });
+    REQUIRE(stage->await(1));
+    CHECK_FALSE(lock->acquire(os::Deadline::passed()));
+
+    SECTION("one that sleeps") {
+        std::thread ends_it([&] { stage->reach(2); });
+        CHECK(lock->acquire(soon()));
+        ends_it.join();
+    }
+    SECTION("one that comes later, before the dead is reaped") {
+        stage->reach(2);
+        static_cast<void>(child->end());
+        CHECK(lock->acquire(within(1s)));
+    }
+    SECTION("a poll") {
+        stage->reach(2);
+        static_cast<void>(child->end());
+        CHECK(lock->acquire(os::Deadline::passed()));
+    }
+    SECTION("one that comes when the dead is forgotten") {
+        stage->reach(2);
+        static_cast<void>(child->wait());
+        CHECK(lock->acquire(within(1s)));
+    }
+    CHECK(lock->abandoned());
+    CHECK(lock->holder() == shm::self());
+    CHECK(lock->release());
+    CHECK_FALSE(lock->abandoned());
+}
+
+TEST_CASE("several that wait for a dead holder all get their turn", "[shm][lock_word][crash]") {
+    const auto lock = shm::Shared<shm::LockWord>::make(0);
+    const auto stage = make_stage();
+    Child holder([&] {
+        lock->acquire(os::Deadline::never());
+        stage->reach(1);
+        stage->await(2);
+        die();
+    });
+    REQUIRE(stage->await(1));
+    std::vector<std::unique_ptr<Child>> waiters;
+    for (int i = 0; i < 4; ++i) {
+        waiters.push_back(std::make_unique<Child>([&, i] {
+            if (!lock->acquire(soon())) return false;
+            if (i % 2 == 0) die();
+            return lock->release();
+        }));
+    }
+    stage->reach(2);
+    for (int i = 0; i < 4; ++i) CHECK(waiters[std::size_t(i)]->wait() == (i % 2 == 0 ? -SIGKILL : 0));
+    CHECK(lock->acquire(within(1s)));
+    lock->release();
+}
+
+TEST_CASE("a recursive lock is its thread's", "[shm][user_lock]") {
+    const auto lock = shm::Shared<shm::UserLock>::make(0, true);
+    CHECK(lock->recursive());
+    CHECK_FALSE(lock->is_mine());
+    CHECK_FALSE(lock->release());
+    for (int i = 0; i < 3; ++i) CHECK(lock->acquire(os::Deadline::never()));
+    CHECK(lock->is_mine());
+    std::thread([&] {
+        CHECK_FALSE(lock->is_mine());
+        CHECK_FALSE(lock->release());
+        CHECK_FALSE(lock->acquire(os::Deadline::passed()));
+    }).join();
+    Child child([&] {
+        return lock->locked() && !lock->is_mine() && !lock->release() &&
+               !lock->acquire(os::Deadline::passed());
+    });
+    CHECK(child.wait() == 0);
+    for (int i = 0; i < 3; ++i) {
+        CHECK(lock->locked());
+        CHECK(lock->release());
+    }
+    CHECK_FALSE(lock->locked());
+    CHECK_FALSE(lock->release());
+}
+
+TEST_CASE("a lock is let go whole and comes back as deep", "[shm][user_lock]") {
+    const bool recursive = GENERATE(false, true);
+    const auto lock = shm::Shared<shm::UserLock>::make(0, recursive);
+    lock->acquire(os::Deadline::never());
+    if (recursive) lock->acquire(os::Deadline::never());
+    const auto depth = lock->release_all();
+    CHECK_FALSE(lock->locked());
+    lock->restore(depth);
+    CHECK(lock->is_mine());
+    if (recursive) CHECK(lock->release());
+    CHECK(lock->locked());
+    CHECK(lock->release());
+    CHECK_FALSE(lock->locked());
+}
+
+TEST_CASE("a recursive lock of the dead comes back whole", "[shm][user_lock][crash]") {
+    const auto lock = shm::Shared<shm::UserLock>::make(0, true);
+    Child child([&] {
+        for (int i = 0; i < 3; ++i) lock->acquire(os::Deadline::never());
+        die();
+    });
+    CHECK(child.end() == -SIGKILL);
+    CHECK(lock->locked());
+    CHECK(lock->acquire(within(1s)));
+    CHECK(lock->abandoned());
+    CHECK(lock->acquire(os::Deadline::never()));
+    CHECK(lock->release());
+    CHECK(lock->abandoned());
+    CHECK(lock->release());
+    CHECK_FALSE(lock->locked());
+    CHECK_FALSE(lock->abandoned());
+}

@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <multiprocessing/synchronize.hpp>
+
+#include <multiprocessing/queues.hpp>
+#include <multiprocessing/sharedctypes.hpp>
+
+#include "conformance/helpers.hpp"
+#include "shm/helpers.hpp"
+#include "support/catch.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace mp = multiprocessing;
+using namespace std::chrono_literals;
+using Catch::Matchers::ContainsSubstring;
+using support::Children;
+using support::die;
+using support::elapsed;
+using support::NoLeak;
+using support::patient;
+
+namespace {
+
+
+template <class L>
+void add(const L& lock, const mp::RawValue<int>& counter, int times) {
+    for (int i = 0; i < times; ++i) {
+        const std::lock_guard guard(lock);
+        counter.value() += 1;
+    }
+}
+
+template <class L>
+void take_and_end(const L& lock, int times, bool by_signal) {
+    for (int i = 0; i < times; ++i) lock.acquire();
+    if (by_signal) die();
+}
+
+template <class L>
+void test_exclusion(const std::string& method) {
+    const L lock;
+    const mp::RawValue<int> counter(0);
+    Children children(method);
+    for (int i = 0; i < 2; ++i) children.start(add<L>, lock, counter, 1000);
+    add(lock, counter, 1000);
+    CHECK(children.join());
+    CHECK(counter.value() == 3000);
+}
+
+// A child that takes it and ends, one way or the other; then it is ours.
+template <class L>
+void test_abandoned(const std::string& method, int times) {
+    const bool by_signal = GENERATE(false, true);
+    const L lock;
+    const mp::Process holder =
+        mp::get_context(method).Process(take_and_end<L>, lock, times, by_signal);
+    holder.start();
+    support::eventually([&] { return lock.locked(); });
+    CHECK(elapsed([&] { CHECK(lock.acquire(true, patient)); }) < 1s);
+    CHECK(lock.abandoned());
+    CHECK(lock.locked());
+    lock.release();
+    CHECK_FALSE(lock.abandoned());
+    CHECK_FALSE(lock.locked());
+    holder.join(patient);
+    CHECK(holder.exitcode() == (by_signal ? -SIGKILL : 0));
+}
+
+}  // namespace
+
+TEST_CASE("locks exclude", "[lock][fork][spawn]") {
+    EVERY_START_METHOD;
+    test_exclusion<mp::Lock>(method);
+    test_exclusion<mp::RLock>(method);
+    test_exclusion<mp::Condition>(method);
+}
+
+TEST_CASE("acquire in every form", "[lock]") {
+    const mp::Lock lock;
+    CHECK(lock.acquire());
+    CHECK_FALSE(lock.acquire(false));
+    CHECK_FALSE(lock.acquire(false, 10));
+    CHECK_FALSE(lock.acquire(true, 0));
+    CHECK_FALSE(lock.acquire(true, -1.5));
+    CHECK(elapsed([&] { CHECK_FALSE(lock.acquire(true, 0.05)); }) >= 50ms);
+    CHECK(elapsed([&] { CHECK_FALSE(lock.acquire(true, 60ms)); }) >= 60ms);
+    CHECK_FALSE(lock.try_lock());
+    CHECK(elapsed([&] { CHECK_FALSE(lock.try_lock_for(50ms)); }) >= 50ms);
+    CHECK_FALSE(lock.try_lock_until(std::chrono::steady_clock::now() + 10ms));
+    lock.release();
+    CHECK(lock.acquire(true, std::nullopt));
+    lock.release();
+    CHECK(lock.acquire(false));
+    lock.unlock();
+    CHECK(lock.try_lock());
+    lock.unlock();
+    lock.lock();
+    CHECK(lock.locked());
+    lock.unlock();
+}
+
+TEST_CASE("the standard's guards are the with statement", "[lock]") {
+    const mp::Lock lock;
+    const mp::RLock rlock;
+    {
+        const std::scoped_lock both(lock, rlock);
+        CHECK(lock.locked());
+        CHECK(rlock.locked());
+    }
+    {
+        std::unique_lock guard(lock, std::defer_lock);
+        CHECK_FALSE(lock.locked());
+        CHECK(guard.try_lock_for(1s));
+        guard.unlock();
+        CHECK(guard.try_lock());
+    }
+    CHECK_FALSE(lock.locked());
+    CHECK_FALSE(rlock.locked());
+}
+
+TEST_CASE("a lock may be released by another process than took it", "[lock][fork][spawn]") {
+    EVERY_START_METHOD;
+    const mp::Lock lock;
+    lock.acquire();
+    Children children(method);
+    children.start([](const mp::Lock& l) { l.release(); }, lock);
+    CHECK(lock.acquire(true, patient));
+    lock.release();
+    CHECK(children.join());
+    CHECK_THROWS_AS(lock.release(), mp::ValueError);
+    CHECK_THROWS_WITH(lock.release(), ContainsSubstring("released too many times"));
+}
+
+TEST_CASE("a recursive lock is released by the owning thread of the owning process alone",
+          "[lock][fork][spawn]") {
+    EVERY_START_METHOD;
+    const mp::RLock lock;
+    lock.acquire();
+    std::thread([&] {
+        CHECK_FALSE(lock.acquire(false));
+        CHECK_THROWS_AS(lock.release(), mp::AssertionError);
+    }).join();
+    Children children(method);
+    children.start(
+        [](const mp::RLock& l) {
+            EXPECT(!l.acquire(false));
+            try {
+                l.release();
+            } catch (const mp::AssertionError&) {
+                return;
+            }
+            support::expect(false, "it was released");
+        },
+        lock);
+    CHECK(children.join());
+    CHECK(lock.acquire());
+    lock.release();
+    lock.release();
+    CHECK_THROWS_AS(lock.release(), mp::AssertionError);
+    CHECK_THROWS_WITH(lock.release(), ContainsSubstring("not owned by thread"));
+}
+
+TEST_CASE("a lock whose holder ends goes to the next", "[lock][crash][fork][spawn]") {
+    EVERY_START_METHOD;
+    test_abandoned<mp::Lock>(method, 1);
+}
+
+TEST_CASE("a recursive lock comes back whole", "[lock][crash][fork][spawn]") {
+    EVERY_START_METHOD;
+    test_abandoned<mp::RLock>(method, 3);
+}
+
+TEST_CASE("a condition's lock is as any other", "[condition][crash][fork][spawn]") {
+    EVERY_START_METHOD;
+    test_abandoned<mp::Condition>(method, 2);
+}
+
+TEST_CASE("locks travel through queues", "[lock][queue]") {
+    const mp::Queue<std::pair<mp::Lock, mp::RLock>> queue;
+    const mp::Lock lock;
+    const mp::RLock rlock;
+    queue.put({lock, rlock});
+    const auto [same, same_too] = queue.get();
+    CHECK(same == lock);
+    CHECK(same_too == rlock);
+    lock.acquire();
+    CHECK(same.locked());
+    same.release();
+    CHECK_FALSE(lock.locked());
+}
+
+TEST_CASE("semaphores", "[semaphore]") {
+    const mp::Semaphore one;
+    CHECK(one.get_value() == 1);
+    const mp::Semaphore none(0);
+    CHECK(none.locked());
+    CHECK(elapsed([&] { CHECK_FALSE(none.acquire(true, 0.05)); }) >= 50ms);
+    none.release();
+    CHECK_FALSE(none.locked());
+    CHECK(none.acquire());
+    CHECK_THROWS_AS(mp::Semaphore(-1), mp::ValueError);
+    CHECK_THROWS_WITH(mp::Semaphore(-1), ContainsSubstring("-1"));
+    const mp::Semaphore full(0x7fff'ffff);
+    CHECK(full.get_value() == 0x7fff'ffff);
+    CHECK_THROWS_AS(full.release(), mp::ValueError);
+}
+
+TEST_CASE("bounded semaphores", "[semaphore]") {
+    const mp::BoundedSemaphore one;
+    CHECK(one.get_value() == 1);
+    CHECK_THROWS_AS(one.release(), mp::ValueError);
+    CHECK_THROWS_WITH(one.release(), ContainsSubstring("released too many times"));
+    CHECK(one.acquire());
+    CHECK(one.locked());
+    one.release();
+    CHECK_THROWS_AS(mp::BoundedSemaphore(-1), mp::ValueError);
+    const mp::Semaphore base = one;  // the same, bound and all
+    CHECK_THROWS_AS(base.release(), mp::ValueError);
+}
+
+TEST_CASE("semaphores let in as many as they say", "[semaphore][fork][spawn]") {
+    EVERY_START_METHOD;
+    const mp::BoundedSemaphore semaphore(2);
+    const mp::Value<int> inside(0);
+    Children children(method);
+    for (int i = 0; i < 3; ++i) {
+        children.start(
+            [](const mp::BoundedSemaphore& s, const mp::Value<int>& n) {
+                for (int round = 0; round < 200; ++round) {
+                    s.acquire();
+                    EXPECT(n.fetch_add(1) < 2);
+                    n.fetch_sub(1);
+                    s.release();
+                }
+            },
+            semaphore, inside);
+    }
+    CHECK(children.join());
+    CHECK(semaphore.get_value() == 2);
+}
+
+TEST_CASE("the counts of a bounded semaphore held by the killed come back, those of another do not",
+          "[semaphore][crash][fork][spawn]") {
+    EVERY_START_METHOD;
+    const mp::BoundedSemaphore bounded(2);
+    const mp::Semaphore signals(2);
+    const mp::Process child = mp::get_context(method).Process(
+        [](const mp::BoundedSemaphore& b, const mp::Semaphore& s) {
+            for (int i = 0; i < 2; ++i) {
+                b.acquire();
+                s.acquire();
+            }
+            die();
+        },
+        bounded, signals);
+    child.start();
+    support::eventually([&] { return signals.locked(); });
+    CHECK(elapsed([&] { CHECK(bounded.acquire(true, patient)); }) < 1s);
+    CHECK(bounded.get_value() == 1);
+    CHECK(signals.get_value() == 0);
+    bounded.release();
+    CHECK_THROWS_AS(bounded.release(), mp::ValueError);
+    child.join(patient);
+    CHECK(child.exitcode() == -SIGKILL);
+    CHECK(signals.get_value() == 0);
+}
+
+TEST_CASE("a condition without its lock is a mistake", "[condition]") {
+    const mp::Condition condition;
+    CHECK_THROWS_AS(condition.wait(0), mp::AssertionError);
+    CHECK_THROWS_AS(condition.wait_for([] { return true; }), mp::AssertionError);
+    CHECK_THROWS_AS(condition.notify(), mp::AssertionError);
+    CHECK_THROWS_AS(condition.notify_all(), mp::AssertionError);
+    CHECK_THROWS_WITH(condition.notify(), ContainsSubstring("not owned"));
+    CHECK_THROWS_AS(condition.release(), mp::AssertionError);
+    condition.acquire();
+    std::thread([&] { CHECK_THROWS_AS(condition.notify(), mp::AssertionError); }).join();
+    condition.notify(0);
+    condition.notify(-3);
+    condition.notify(5);
+    condition.notify_all();
+    condition.release();
+}
+
+TEST_CASE("a condition over a lock of one's own", "[condition][fork][spawn]") {
+    EVERY_START_METHOD;
+    const mp::Lock lock;
+    const mp::Condition condition(lock);
+    const mp::Value<int> state(0);
+    Children children(method);
+    children.start(
+        [](const mp::Lock& l, const mp::Condition& c, const mp::Value<int>& s) {
+            const std::lock_guard guard(l);
+            s.store(1);
+            c.notify_all();
+        },
+        lock, condition, state);
+    {
+        const std::lock_guard guard(condition);
+        CHECK(lock.locked());
+        CHECK(condition.wait_for([&] { return state.load() == 1; }, patient));
+        CHECK(lock.locked());
+    }
+    CHECK_FALSE(lock.locked());
+    CHECK(children.join());
+}
+
+TEST_CASE("wait lets go of every level and takes them again", "[condition]") {
+    const mp::Condition condition;
+    condition.acquire();
+    condition.acquire();
+    std::thread other([&] {
+        const std::lock_guard guard(condition);
+        condition.notify();
+    });
+    CHECK(condition.wait(patient));
+    other.join();
+    condition.release();
+    CHECK(condition.locked());
+    condition.release();
+    CHECK_FALSE(condition.locked());
+}
+
+TEST_CASE("wait_for returns the predicate's last value", "[condition]") {
+    const mp::Condition condition;
+    const std::lock_guard guard(condition);
+    CHECK(condition.wait_for([] { return 7; }) == 7);
+    CHECK(condition.wait_for([] { return 0; }, 0) == 0);
+    int calls = 0;
+    CHECK(elapsed([&] {
+        CHECK_FALSE(condition.wait_for([&] { return ++calls < 0; }, 0.05));
+    }) >= 50ms);
+    CHECK(calls >= 2);
+    CHECK_THROWS_AS(condition.wait_for([]() -> bool { throw std::runtime_error("no"); }),
+                    std::runtime_error);
+    CHECK(condition.locked());
+}
+
+TEST_CASE("a condition travels with its lock", "[condition][queue]") {
+    const mp::Queue<mp::Condition> queue;
+    const mp::Condition condition;
+    queue.put(condition);
+    const mp::Condition same = queue.get();
+    condition.acquire();
+    CHECK(same.locked());
+    same.notify();
+    same.release();
+    CHECK_FALSE(condition.locked());
+}
+
+TEST_CASE("waiters that are killed take no notification", "[condition][crash][fork][spawn]") {
+    EVERY_START_METHOD;
+    const NoLeak leak;
+    {
+        const mp::Condition condition;
+        const mp::Semaphore ready(0);
+        const auto wait = [](const mp::Condition& c, const mp::Semaphore& r) {
+            const std::lock_guard guard(c);
+            r.release();
+            EXPECT(c.wait(patient));
+        };
+        const auto context = mp::get_context(method);
+        std::vector<mp::Process> doomed;
+        for (int i = 0; i < 2; ++i) doomed.push_back(context.Process(wait, condition, ready));
+        for (const auto& process : doomed) process.start();
+        for (int i = 0; i < 2; ++i) CHECK(ready.acquire(true, patient));
+        Children children(method);
+        children.start(wait, condition, ready);
+        CHECK(ready.acquire(true, patient));
+        { const std::lock_guard all_wait(condition); }
+        for (const auto& process : doomed) {
+            process.kill();
+            process.join(patient);
+        }
+        {
+            const std::lock_guard guard(condition);
+            condition.notify();
+        }
+        CHECK(children.join());
+    }
+    CHECK(leak.leaked() == 0);
+}
+
+TEST_CASE("an event is set for all", "[event][fork][spawn]") {
+    EVERY_START_METHOD;
+    const mp::Event event;
+    const mp::Event back;
+    Children children(method);
+    for (int i = 0; i < 2; ++i) {
+        children.start(
+            [](const mp::Event& e, const mp::Event& b) {
+                b.set();
+                EXPECT(e.wait(patient));
+                EXPECT(e.is_set());
+            },
+            event, back);
+    }
+    CHECK(back.wait(patient));
+    CHECK_FALSE(event.is_set());
+    event.set();
+    CHECK(children.join());
+    event.clear();
+    CHECK_FALSE(event.wait(0));
+    CHECK_FALSE(event.wait(-1));
+}
+
+TEST_CASE("a barrier's forms and mistakes", "[barrier]") {
+    CHECK_THROWS_AS(mp::Barrier(0), mp::ValueError);
+    CHECK_THROWS_AS(mp::Barrier(-2), mp::ValueError);
+    CHECK_THROWS_WITH(mp::Barrier(-2), ContainsSubstring("-2"));
+    int runs = 0;
+    mp::Barrier barrier({.parties = 1, .action = [&runs] { ++runs; }, .timeout = 1s});
+    CHECK(barrier.parties() == 1);
+    CHECK(barrier.n_waiting() == 0);
+    CHECK(barrier.wait() == 0);
+    CHECK(barrier.wait(0) == 0);
+    CHECK(runs == 2);
+    barrier.abort();
+    CHECK(barrier.broken());
+    CHECK_THROWS_AS(barrier.wait(), mp::BrokenBarrierError);
+    CHECK_THROWS_WITH(barrier.wait(), ContainsSubstring("broken"));
+    barrier.reset();
+    CHECK(barrier.wait() == 0);
+}
+
+TEST_CASE("an action's exception is thrown in the party that ran it", "[barrier]") {
+    const mp::Barrier barrier(2, [] { throw std::runtime_error("the action"); });
+    std::atomic<int> thrown{0};
+    std::atomic<int> broken{0};
+    const auto wait = [&] {
+        try {
+            barrier.wait(patient);
+        } catch (const mp::BrokenBarrierError&) {
+            ++broken;
+        } catch (const std::runtime_error&) {
+            ++thrown;
+        }
+    };
+    std::thread other(wait);
+    wait();
+    other.join();
+    CHECK(thrown == 1);
+    CHECK(broken == 1);
+    CHECK(barrier.broken());
+}
+
+TEST_CASE("a barrier whose action cannot travel", "[barrier][queue]") {
+    int captured = 0;
+    const mp::Queue<mp::Barrier> queue;
+    CHECK_THROWS_AS(queue.put(mp::Barrier(2, [&captured] { ++captured; })), mp::PicklingError);
+    queue.put(mp::Barrier(1, [] {}, 5));
+    CHECK(queue.get().wait() == 0);
+}
+
+TEST_CASE("a party that is killed while it waits breaks the barrier",
+          "[barrier][crash][fork][spawn]") {
+    EVERY_START_METHOD;
+    const mp::Barrier three(3);
+    const mp::Process doomed =
+        mp::get_context(method).Process([](const mp::Barrier& b) { b.wait(); }, three);
+    doomed.start();
+    REQUIRE(support::eventually([&] { return three.n_waiting() == 1; }));
+    std::thread killer([&] {
+        support::eventually([&] { return three.n_waiting() == 2; });
+        doomed.kill();
+    });
+    CHECK_THROWS_AS(three.wait(patient), mp::BrokenBarrierError);
+    killer.join();
+    doomed.join(patient);
+    CHECK(three.broken());
+    three.reset();
+    CHECK_FALSE(three.broken());
+}
+
+TEST_CASE("synchronisation leaves nothing behind", "[lock]") {
+    const NoLeak leak;
+    for (int i = 0; i < 10; ++i) {
+        const mp::Lock lock;
+        const mp::RLock rlock;
+        const mp::Semaphore semaphore;
+        const mp::BoundedSemaphore bounded(100'000);
+        const mp::Condition condition;
+        const mp::Event event;
+        const mp::Barrier barrier(3);
+    }
+    CHECK(leak.leaked() == 0);
+}
