@@ -16,6 +16,15 @@
 
 namespace multiprocessing::os {
 
+/// One step of a spin: tells the processor that this is one.
+inline void spin_pause() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
 /// Processors that are online.
 [[nodiscard]] inline int cpu_count() noexcept {
     return std::max(1, static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)));

@@ -77,7 +77,7 @@ private:
 class Scratch {
 public:
     Scratch() noexcept : keeper_(keeper()) {
-        if (!std::exchange(keeper_.taken, true)) {
+        if (!keeper_gone && !std::exchange(keeper_.taken, true)) {
             mine_ = true;
             buffer_.swap(keeper_.spare);
         }
@@ -98,9 +98,14 @@ public:
     static constexpr std::size_t most_kept = std::size_t{1} << 20;
 
 private:
+    // Messages are written after this too: by atexit functions and the destructors of static objects,
+    // which run when the thread's own objects have ended.
+    static inline thread_local bool keeper_gone = false;
+
     struct Keeper {
         Buffer spare;
         bool taken = false;
+        ~Keeper() { keeper_gone = true; }
     };
     static Keeper& keeper() noexcept {
         static thread_local Keeper kept;

@@ -20,15 +20,6 @@ namespace multiprocessing::shm {
 /// it, or the one who was woken in its place, has been killed.
 inline constexpr std::chrono::milliseconds patience{50};
 
-/// One step of a spin.
-inline void relax() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
-
 /// How many steps a wait of this thread spins before it sleeps: waking a sleeper costs 20 to 50 µs,
 /// so spinning pays where answers are quick, and is given up where they are not.
 class Spin {
@@ -42,7 +33,7 @@ public:
                 steps_ = std::min(steps_ * 2, most);
                 return true;
             }
-            relax();
+            os::spin_pause();
         }
         steps_ = std::max(steps_ / 2, least);
         return false;
