@@ -98,8 +98,10 @@ int main(int argc, char** argv) try {
     const std::string directory = arguments.word().value_or(default_directory());
     arguments.finish();
     if (directory.empty()) arguments.fail("there are no Boost headers here: name a DIRECTORY");
-    std::error_code error;
-    if (!std::filesystem::exists(directory, error)) arguments.fail("no '" + directory + "' here");
+    std::error_code unknown;
+    if (!std::filesystem::exists(directory, unknown)) {
+        arguments.fail("there is no '" + directory + "'");
+    }
 
     const Corpus corpus(directory);
     if (!once) corpus.warm_up();

@@ -20,7 +20,6 @@
 #include <iterator>
 #include <mutex>
 #include <new>
-#include <optional>
 #include <ranges>
 #include <span>
 #include <stdexcept>
@@ -71,10 +70,10 @@ protected:
     SharedData(std::size_t count, no_lock_t);
     /// With an RLock of its own.
     explicit SharedData(std::size_t count) : SharedData(count, no_lock) {
-        lock_.emplace(OwnLock(head_, head_->lock));
+        lock_ = SomeLock(head_, head_->lock);
     }
     SharedData(std::size_t count, const AnyLock& lock) : SharedData(count, no_lock) {
-        lock_.emplace(lock);
+        lock_ = SomeLock(lock);
     }
 
     [[nodiscard]] T* data() const noexcept { return data_; }
@@ -82,10 +81,13 @@ protected:
 
 private:
     friend struct pickle::HandleAccess;
-    struct OwnLock : AnyLock {
-        OwnLock(const shm::Ref& object, shm::UserLock& lock) noexcept : AnyLock(object, lock) {}
-        explicit OwnLock(pickle::Unread unread) noexcept : AnyLock(unread) {}
+    // A lock, or none.
+    struct SomeLock : AnyLock {
+        SomeLock() noexcept : AnyLock(pickle::Unread{}) {}
+        explicit SomeLock(const AnyLock& lock) noexcept : AnyLock(lock) {}
+        SomeLock(const shm::Ref& object, shm::UserLock& lock) noexcept : AnyLock(object, lock) {}
     };
+    [[nodiscard]] bool has_lock() const noexcept { return lock_.lock_ != nullptr; }
     void save_handle(pickle::OArchive& archive) const;
     void load_handle(pickle::IArchive& archive);
     void find_data() noexcept {
@@ -94,7 +96,7 @@ private:
 
     shm::Shared<Head> head_;
     T* data_ = nullptr;
-    mutable std::optional<AnyLock> lock_;
+    mutable SomeLock lock_;
 };
 
 /// One object in shared memory. *Python*: `multiprocessing.Value`.
@@ -281,17 +283,17 @@ SharedData<T>::SharedData(std::size_t count, no_lock_t) {
 
 template <class T>
 AnyLock& SharedData<T>::get_lock() const {
-    if (!lock_) {
+    if (!has_lock()) {
         throw AssertionError("this value was made with mp::no_lock: it has no lock to get");
     }
-    return *lock_;
+    return lock_;
 }
 
 template <class T>
 void SharedData<T>::save_handle(pickle::OArchive& archive) const {
     pickle::save_ref(archive, head_);
-    archive.put(static_cast<std::uint8_t>(lock_.has_value()));
-    if (lock_) pickle::HandleAccess::save(archive, *lock_);
+    archive.put(static_cast<std::uint8_t>(has_lock()));
+    if (has_lock()) pickle::HandleAccess::save(archive, static_cast<const AnyLock&>(lock_));
 }
 
 template <class T>
@@ -302,11 +304,9 @@ void SharedData<T>::load_handle(pickle::IArchive& archive) {
     }
     head_ = std::move(head);
     find_data();
-    lock_.reset();
+    lock_ = SomeLock();
     if (archive.get<std::uint8_t>() != 0) {
-        OwnLock lock{pickle::Unread{}};
-        pickle::HandleAccess::load(archive, static_cast<AnyLock&>(lock));
-        lock_.emplace(std::move(lock));
+        pickle::HandleAccess::load(archive, static_cast<AnyLock&>(lock_));
     }
 }
 

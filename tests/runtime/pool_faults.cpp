@@ -257,14 +257,12 @@ TEST_CASE("an initializer may fail in replacements only", "[pool][death][fork][s
     const mp::Value<int> starts(0);
     const mp::Pool pool =
         ctx.Pool({.processes = 2, .initializer = mp::partial(die_after, starts, 2, way)});
-    const mp::Event go;
-    const auto in_hand = pool.apply_async(pid_after, go);
+    const mp::Event never;
+    const auto in_hand = pool.apply_async(pid_after, never);
     CHECK_THROWS_AS(pool.apply_async(die_now, by_kill, 1).get(30), mp::WorkerLostError);
-    while (starts.load() < 4) std::this_thread::yield();
-    go.set();
-    // Whoever is left does what there is until the pool is given up, and what is in its hands then.
-    CHECK(in_hand.get(30) > 0);
-    CHECK_THROWS_AS(pool.apply_async(die_now, by_kill, 1).get(30), mp::WorkerLostError);
+    // One worker is as good as ever, but the pool is not what was asked for.
+    CHECK_THROWS_AS(in_hand.get(30), mp::WorkerLostError);
+    never.set();
     CHECK_THROWS_AS(pool.map_async(square, mp::range(100)).get(30), mp::WorkerLostError);
     pool.close();
     pool.join();
@@ -398,7 +396,11 @@ TEST_CASE("a pool gives back its shared memory", "[pool][memory]") {
         const auto unread = pool.imap_unordered(mp::partial(put, queue), mp::range(100, 200), 3);
     };
     work();
+    // What the grandchildren of other tests held: each start of a process looks after one.
+    for (int i = 0; i < 40; ++i) CHECK(support::run(mp::Process([] {})) == 0);
     const auto before = shared_bytes();
-    work();
-    CHECK(shared_bytes() == before);
+    for (int i = 0; i < 3; ++i) {
+        work();
+        CHECK(shared_bytes() == before);
+    }
 }

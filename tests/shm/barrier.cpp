@@ -188,7 +188,7 @@ TEST_CASE("parties killed at any moment leave a barrier that works after a reset
         Child first(work);
         Child second(work);
         REQUIRE(stage->await(round));
-        for (std::uint32_t i = 0; i < round * 200; ++i) shm::relax();
+        for (std::uint32_t i = 0; i < round * 200; ++i) os::spin_pause();
         first.kill_and_wait();
         second.kill_and_wait();
         barrier->reset();

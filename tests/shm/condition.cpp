@@ -67,7 +67,8 @@ TEST_CASE("notify(n) wakes n that wait and no other", "[shm][condition]") {
         const auto monitor = shm::Shared<Monitor>::make(0, GENERATE(false, true));
         CHECK(monitor->notify(1) == 0);  // nobody waits: it is not kept
         Children children = wait_in_children(monitor, 4);
-        std::thread thread([&] { CHECK(monitor->wait(soon())); });
+        bool thread_woken = false;
+        std::thread thread([&] { thread_woken = monitor->wait(soon()); });
         REQUIRE(monitor->await_waiting(5));
         CHECK(monitor->notify(2) == 2);
         CHECK(monitor->await_waiting(3));
@@ -76,6 +77,7 @@ TEST_CASE("notify(n) wakes n that wait and no other", "[shm][condition]") {
         CHECK(monitor->await_waiting(0));
         for (auto& child : children) CHECK(child->wait() == 0);
         thread.join();
+        CHECK(thread_woken);
         CHECK(monitor->woken == 5);
         CHECK(monitor->notify(1) == 0);
     }
@@ -185,7 +187,7 @@ TEST_CASE("waiters and notifiers killed at any moment leave a condition that wor
                 for (;;) monitor->notify(2);
             });
             REQUIRE(stage->await(2 * round));
-            for (std::uint32_t i = 0; i < round * 100; ++i) shm::relax();
+            for (std::uint32_t i = 0; i < round * 100; ++i) os::spin_pause();
             (round % 2 == 0 ? waiter : notifier).kill();
             waiter.kill_and_wait();
             notifier.kill_and_wait();

@@ -422,7 +422,7 @@ TEST_CASE("producers and consumers killed at any moment leave a ring that works"
                 for (;;) static_cast<void>(get(*ring));
             });
             REQUIRE(stage->await(2 * round));
-            for (std::uint32_t i = 0; i < round * 100; ++i) shm::relax();
+            for (std::uint32_t i = 0; i < round * 100; ++i) os::spin_pause();
             (round % 2 == 0 ? producer : consumer).kill();
             producer.kill_and_wait();
             consumer.kill_and_wait();

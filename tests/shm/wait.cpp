@@ -305,7 +305,7 @@ TEST_CASE("processes killed at any moment leave a bounded semaphore whole",
             }
         });
         REQUIRE(stage->await(round));
-        for (std::uint32_t i = 0; i < round * 50; ++i) shm::relax();
+        for (std::uint32_t i = 0; i < round * 50; ++i) os::spin_pause();
         child.kill_and_wait();
         REQUIRE(semaphore->value() == 2);
     }

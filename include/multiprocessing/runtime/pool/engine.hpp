@@ -106,7 +106,7 @@ private:
     void see_to_the_dead();
     void settle(std::uint32_t number, int exitcode);
     void lose_task(std::uint32_t number, int exitcode);
-    void replace(std::uint32_t number, int exitcode);
+    bool replace(std::uint32_t number, int exitcode);
     [[nodiscard]] bool wait_for_news();
     void see_workers_off();
     void break_down(const std::exception_ptr& exception);
@@ -546,12 +546,14 @@ inline void Engine::see_to_the_dead() {
 inline void Engine::settle(std::uint32_t number, int exitcode) {
     lose_task(number, exitcode);
     this_process().children.remove(*workers_[number].process);
+    bool wanted = false;
     {
         const std::lock_guard lock(mutex_);
-        workers_[number].gone = true;
-        if (broken_ || phase_ == Phase::terminating) return;
+        wanted = !broken_ && phase_ != Phase::terminating;
     }
-    replace(number, exitcode);
+    if (wanted && replace(number, exitcode)) return;
+    const std::lock_guard lock(mutex_);
+    workers_[number].gone = true;
 }
 
 /// Keeps what the dead had finished, gives up the item it was at, gives the rest to others.
@@ -628,7 +630,8 @@ inline void Engine::give_again(const Given& given, Task& task) {
     finish(given);
 }
 
-inline void Engine::replace(std::uint32_t number, int exitcode) {
+/// Starts another in its place. If there cannot be one the pool breaks down.
+inline bool Engine::replace(std::uint32_t number, int exitcode) {
     const WorkerSlot::Stage stage = channel_.control().slots()[number].stage;
     fruitless_deaths_ = stage != WorkerSlot::Stage::ready ? fruitless_deaths_ + 1 : 0;
     // What dies in its initializer will do so again: no respawn loop. Before it there is nothing that
@@ -641,12 +644,14 @@ inline void Engine::replace(std::uint32_t number, int exitcode) {
             "the pool's workers die in their initializer or before; the last one, " + dead.name +
                 ", " + describe_end(exitcode),
             dead.pid.value_or(0), exitcode)));
-        return;
+        return false;
     }
     try {
         start_worker(number);
+        return true;
     } catch (...) {
         break_down(std::current_exception());
+        return false;
     }
 }
 

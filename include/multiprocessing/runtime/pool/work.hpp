@@ -47,7 +47,9 @@ struct Invoke {
     static constexpr bool possible = Callable<F, Item>;
     static decltype(auto) run(F& f, Item& item) { return call(f, item); }
 };
-template <class F, class Tuple>
+template <class T>
+concept TupleLike = requires { std::tuple_size<T>::value; };
+template <class F, TupleLike Tuple>
 struct Invoke<Calling::spread, F, Tuple> {
     template <std::size_t... I>
     static constexpr bool can(std::index_sequence<I...>) {
@@ -78,6 +80,8 @@ struct Work {
     static_assert(pickle::Picklable<Item>,
                   "what a pool's function is called with must be picklable: give the type a "
                   "serialize() as Boost.Serialization asks for");
+    static_assert(calling == Calling::whole || TupleLike<Item>,
+                  "starmap is for a range of tuples, pairs or arrays: for other items there is map");
     using Step = Invoke<calling, F, Item>;
     static_assert(Step::possible, "the function cannot be called with these arguments: for a range of "
                                   "tuples there is starmap");

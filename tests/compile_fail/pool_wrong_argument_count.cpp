@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// One argument where the function wants two.
+// EXPECT: the function cannot be called with these arguments
+#include <multiprocessing/pool.hpp>
+
+int add(int a, int b) { return a + b; }
+
+int sum(const multiprocessing::Pool& pool) {
+    return pool.apply(add, 1);
+}
