@@ -62,7 +62,9 @@ namespace multiprocessing {
 template <class F, class... Bound>
 class Partial {
 public:
-    Partial() = default;
+    Partial()
+        requires std::default_initializable<F> && (std::default_initializable<Bound> && ...)
+    = default;
     template <class G, class... Args>
         requires(sizeof...(Args) == sizeof...(Bound)) && std::constructible_from<F, G>
     explicit Partial(std::in_place_t, G&& function, Args&&... args)
