@@ -36,6 +36,10 @@ public:
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
     [[nodiscard]] std::span<const std::byte> span() const noexcept { return {data_, size_}; }
+    /// Copies everything to `out`; an empty buffer may have no memory to copy from.
+    void copy_to(std::byte* out) const noexcept {
+        if (size_ != 0) std::memcpy(out, data_, size_);
+    }
 
     /// Forgets the bytes and keeps the memory.
     void clear() noexcept { size_ = 0; }

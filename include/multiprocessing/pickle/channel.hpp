@@ -54,13 +54,13 @@ shm::Outcome send(shm::Ring& ring, const T& value, os::Deadline deadline) {
         const auto size = scratch->size();
         if (size <= Ring::inline_most && cargo.tickets().empty()) {
             return ring.put(deadline, [&](Ring::Putter& end) {
-                std::memcpy(end.reserve(static_cast<std::uint32_t>(size)), scratch->data(), size);
+                scratch->copy_to(end.reserve(static_cast<std::uint32_t>(size)));
             });
         }
         // From the moment the run bears the tickets it is the run that gives them up.
         shm::Run run(size, cargo.tickets());
         cargo.ship();
-        std::memcpy(run.data(), scratch->data(), size);
+        scratch->copy_to(run.data());
         return put_run(std::move(run), size);
     }
 }

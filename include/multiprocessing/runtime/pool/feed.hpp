@@ -134,7 +134,7 @@ bool Feed<TheWork, F, Item>::give(const std::shared_ptr<Job>& job, Iterator& nex
         const std::size_t bytes = count * sizeof(Item);
         Task& task = engine_.make_task(&TheWork::run, count, head + bytes, cargo.tickets());
         cargo.ship();
-        std::memcpy(task.payload(), scratch->data(), head);
+        scratch->copy_to(task.payload());
         std::memcpy(task.payload() + head, std::to_address(next), bytes);
         next += static_cast<std::iter_difference_t<Iterator>>(count);
         submit(job, task, count, about_to_give);
@@ -162,7 +162,7 @@ bool Feed<TheWork, F, Item>::give(const std::shared_ptr<Job>& job, Iterator& nex
         }
         Task& task = engine_.make_task(&TheWork::run, count, scratch->size(), cargo.tickets());
         cargo.ship();
-        std::memcpy(task.payload(), scratch->data(), scratch->size());
+        scratch->copy_to(task.payload());
         submit(job, task, count, about_to_give);
         return true;
     }
