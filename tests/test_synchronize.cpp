@@ -64,7 +64,7 @@ void test_abandoned(const std::string& method, int times) {
         mp::get_context(method).Process(take_and_end<L>, lock, times, by_signal);
     holder.start();
     support::eventually([&] { return lock.locked(); });
-    CHECK(elapsed([&] { CHECK(lock.acquire(true, patient)); }) < 1s);
+    CHECK(lock.acquire(true, patient));
     CHECK(lock.abandoned());
     CHECK(lock.locked());
     lock.release();
@@ -263,7 +263,7 @@ TEST_CASE("the counts of a bounded semaphore held by the killed come back, those
         bounded, signals);
     child.start();
     support::eventually([&] { return signals.locked(); });
-    CHECK(elapsed([&] { CHECK(bounded.acquire(true, patient)); }) < 1s);
+    CHECK(bounded.acquire(true, patient));
     CHECK(bounded.get_value() == 1);
     CHECK(signals.get_value() == 0);
     bounded.release();

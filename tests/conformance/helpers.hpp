@@ -31,8 +31,9 @@ std::chrono::duration<double> elapsed(F&& f) {
     std::forward<F>(f)();
     return std::chrono::steady_clock::now() - begin;
 }
-/// For calls that do not wait: far less than the shortest of the timeouts would be noticed as.
-inline constexpr std::chrono::milliseconds no_time{30};
+/// For calls that are not to wait: machines may be slow, but what these would wait for comes never,
+/// or after twice as long.
+inline constexpr std::chrono::seconds no_time{10};
 
 /// Children that all are to end with exit code 0; the destructor ends those that do not.
 class Children {

@@ -72,7 +72,7 @@ TEST_CASE("_TestQueue.test_put", "[queue][conformance]") {
     CHECK(elapsed([&] { CHECK_THROWS_AS(queue.put(7, false, std::nullopt), mp::Full); }) < no_time);
     CHECK(elapsed([&] { CHECK_THROWS_AS(queue.put_nowait(7), mp::Full); }) < no_time);
     CHECK(elapsed([&] { CHECK_THROWS_AS(queue.put(7, true, timeout1), mp::Full); }) >= timeout1);
-    CHECK(elapsed([&] { CHECK_THROWS_AS(queue.put(7, false, 20), mp::Full); }) < 10s);
+    CHECK(elapsed([&] { CHECK_THROWS_AS(queue.put(7, false, 20), mp::Full); }) < no_time);
     CHECK(elapsed([&] { CHECK_THROWS_AS(queue.put(7, timeout3), mp::Full); }) >= timeout3);
 
     start.set();
@@ -103,7 +103,7 @@ TEST_CASE("_TestQueue.test_get", "[queue][conformance]") {
     CHECK(elapsed([&] { CHECK_THROWS_AS(get(false, std::nullopt), mp::Empty); }) < no_time);
     CHECK(elapsed([&] { CHECK_THROWS_AS(queue.get_nowait(), mp::Empty); }) < no_time);
     CHECK(elapsed([&] { CHECK_THROWS_AS(get(true, timeout1), mp::Empty); }) >= timeout1);
-    CHECK(elapsed([&] { CHECK_THROWS_AS(get(false, 20), mp::Empty); }) < 10s);
+    CHECK(elapsed([&] { CHECK_THROWS_AS(get(false, 20), mp::Empty); }) < no_time);
     CHECK(elapsed([&] { CHECK_THROWS_AS(get(timeout3), mp::Empty); }) >= timeout3);
     CHECK(children.join());
 }

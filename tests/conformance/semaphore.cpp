@@ -47,7 +47,7 @@ TEST_CASE("_TestSemaphore.test_timeout", "[semaphore][conformance]") {
     const mp::Semaphore semaphore(0);
     CHECK(elapsed([&] { CHECK_FALSE(semaphore.acquire(false)); }) < no_time);
     CHECK(elapsed([&] { CHECK_FALSE(semaphore.acquire(false, std::nullopt)); }) < no_time);
-    CHECK(elapsed([&] { CHECK_FALSE(semaphore.acquire(false, timeout1)); }) < timeout1);
+    CHECK(elapsed([&] { CHECK_FALSE(semaphore.acquire(false, 20)); }) < no_time);
     CHECK(elapsed([&] { CHECK_FALSE(semaphore.acquire(true, timeout2)); }) >= timeout2);
     CHECK(elapsed([&] { CHECK_FALSE(semaphore.acquire(true, timeout3)); }) >= timeout3);
 }

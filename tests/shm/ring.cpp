@@ -69,6 +69,20 @@ std::optional<std::uint64_t> get(Ring& ring, os::Deadline deadline = soon()) {
     return number;
 }
 
+// The first half of taking a run, and the end.
+[[noreturn]] void take_half(Ring& ring) {
+    Ring::Getter getter(ring);
+    Ring::Getter::Record record;
+    if (!getter.peek(record) || record.run == nullptr) ::_exit(1);
+    const shm::Arena& arena = shm::Arena::instance();
+    shm::Offset& mine = shm::Processes::instance().owned();
+    shm::Transaction tx = arena.transaction();
+    arena.unhang(tx, *record.run);
+    arena.hang(tx, mine, *record.run);
+    tx.commit();
+    die();
+}
+
 }  // namespace
 
 TEST_CASE("records come out as they went in, of every size", "[shm][ring]") {
@@ -334,19 +348,7 @@ TEST_CASE("a run whose taker died goes with it, and the next is served", "[shm][
         put_run(*ring, 1);
         put(*ring, 2);
         put_run(*ring, 3);
-        Child child([&] {
-            Ring::Getter getter(*ring);
-            Ring::Getter::Record record;
-            if (!getter.peek(record)) return;
-            // The first half of take().
-            const shm::Arena& arena = shm::Arena::instance();
-            shm::Offset& mine = shm::Processes::instance().owned();
-            shm::Transaction tx = arena.transaction();
-            arena.unhang(tx, *record.run);
-            arena.hang(tx, mine, *record.run);
-            tx.commit();
-            die();
-        });
+        Child child([&] { take_half(*ring); });
         CHECK(child.end() == -SIGKILL);
         if (reaped) child.wait();
         CHECK(get(*ring) == 2);
@@ -360,18 +362,7 @@ TEST_CASE("a run whose taker died goes with it, and the next is served", "[shm][
 TEST_CASE("when all that is there went with the dead, there is nothing", "[shm][ring][crash]") {
     const auto ring = Ring::make(1);
     put_run(*ring, 1);
-    Child child([&] {
-        Ring::Getter getter(*ring);
-        Ring::Getter::Record record;
-        if (!getter.peek(record)) return;
-        const shm::Arena& arena = shm::Arena::instance();
-        shm::Offset& mine = shm::Processes::instance().owned();
-        shm::Transaction tx = arena.transaction();
-        arena.unhang(tx, *record.run);
-        arena.hang(tx, mine, *record.run);
-        tx.commit();
-        die();
-    });
+    Child child([&] { take_half(*ring); });
     CHECK(child.wait() == -SIGKILL);
     bool called = false;
     const auto outcome = ring->take(os::Deadline::passed(), [&](Ring::Getter&, const auto&) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // What a fork does to state in private memory: a counter that changes in every forked child, by
-// whoever it was forked, and a mutex that is not found locked there by a thread that does not exist.
-// Answers Python's `util.ForkAwareThreadLock`.
+// whoever it was forked; a mutex that is not found locked there by a thread that does not exist, and
+// an object that is not found half made. Answers Python's `util.ForkAwareThreadLock`.
 #pragma once
 
 #include <multiprocessing/os/error.hpp>
@@ -41,6 +41,8 @@ inline const bool installed =
 /// sections to steps that leave it readable.
 class ForkAwareMutex {
 public:
+    constexpr ForkAwareMutex() noexcept = default;
+
     void lock() {
         renew_after_fork();
         mutex_.lock();
@@ -51,29 +53,62 @@ public:
     }
     void unlock() {
         // Locked before the fork by the thread that forked: the child's copy is thrown away.
-        if (epoch_.load(std::memory_order_acquire) == fork_epoch()) mutex_.unlock();
+        if (state_.load(std::memory_order_acquire) == good()) mutex_.unlock();
     }
 
 private:
-    static constexpr std::uint32_t renewing = 0;
+    // Twice the epoch that the mutex is of, and one more while a thread makes it anew. That names
+    // the epoch too: a fork may catch that thread, and its mark must mean nothing to the child.
+    [[nodiscard]] static std::uint64_t good() noexcept { return std::uint64_t{fork_epoch()} * 2; }
 
     void renew_after_fork() {
-        std::uint32_t seen = epoch_.load(std::memory_order_acquire);
-        const std::uint32_t current = fork_epoch();
-        while (seen != current) {
-            if (seen != renewing && epoch_.compare_exchange_strong(seen, renewing)) {
+        const std::uint64_t current = good();
+        std::uint64_t seen = state_.load(std::memory_order_acquire);
+        while (seen != current) [[unlikely]] {
+            if (seen != current + 1 && state_.compare_exchange_strong(seen, current + 1)) {
                 // The old one is not destroyed: destroying a locked mutex is undefined, and
                 // std::mutex owns nothing.
                 new (&mutex_) std::mutex;
-                epoch_.store(current, std::memory_order_release);
+                state_.store(current, std::memory_order_release);
                 return;
             }
-            seen = epoch_.load(std::memory_order_acquire);
+            seen = state_.load(std::memory_order_acquire);
         }
     }
 
     std::mutex mutex_;
-    std::atomic<std::uint32_t> epoch_{fork_epoch()};
+    std::atomic<std::uint64_t> state_{0};
+};
+
+/// An object that is made at its first use and never destroyed. A function's static variable would
+/// do if nobody forked: a child forked while another thread makes it waits for that thread, which it
+/// does not have, for ever. Here it makes its own.
+template <class T>
+class Lazy {
+public:
+    constexpr Lazy() noexcept = default;
+    Lazy(const Lazy&) = delete;
+    Lazy& operator=(const Lazy&) = delete;
+
+    /// The object; the first caller's is what make() returns, a new T. What it throws leaves nothing
+    /// made.
+    template <class Make>
+    T& get(Make make) {
+        T* made = made_.load(std::memory_order_acquire);
+        if (made == nullptr) [[unlikely]] {
+            const std::scoped_lock lock(mutex_);
+            made = made_.load(std::memory_order_relaxed);
+            if (made == nullptr) {
+                made = make();
+                made_.store(made, std::memory_order_release);
+            }
+        }
+        return *made;
+    }
+
+private:
+    std::atomic<T*> made_{nullptr};
+    ForkAwareMutex mutex_;
 };
 
 }  // namespace multiprocessing::os

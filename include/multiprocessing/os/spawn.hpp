@@ -7,6 +7,7 @@
 
 #include <multiprocessing/os/error.hpp>
 #include <multiprocessing/os/fd.hpp>
+#include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/os/signals.hpp>
 
 #include <algorithm>
@@ -165,8 +166,9 @@ inline const bool environment_is_read = (static_cast<void>(spawn_environment()),
 }  // namespace spawn_detail
 
 inline const std::optional<SpawnEnvironment>& spawn_environment() {
-    static const std::optional<SpawnEnvironment> environment = spawn_detail::read_environment();
-    return environment;
+    using Environment = const std::optional<SpawnEnvironment>;
+    static constinit Lazy<Environment> environment;
+    return environment.get([] { return new Environment(spawn_detail::read_environment()); });
 }
 
 inline int spawn_this_program(const SpawnEnvironment& environment, std::vector<int> keep) {
@@ -195,7 +197,7 @@ inline int spawn_this_program(const SpawnEnvironment& environment, std::vector<i
     request.environment.push_back(nullptr);
 
     // An empty range is not valid, so this closes nothing: it asks whether the kernel has the call.
-    static const bool has_close_range = !spawn_detail::close_range(1, 0) && errno == EINVAL;
+    const bool has_close_range = !spawn_detail::close_range(1, 0) && errno == EINVAL;
     if (!has_close_range) {
         request.close = spawn_detail::open_descriptors();
         std::erase_if(request.close, [&](int fd) {

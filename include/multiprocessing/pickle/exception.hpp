@@ -116,8 +116,8 @@ public:
     }
     // Never destroyed: exceptions may travel until the process ends.
     [[nodiscard]] static Registry& instance() {
-        static Registry& registry = *new Registry;
-        return registry;
+        static constinit os::Lazy<Registry> registry;
+        return registry.get([] { return new Registry; });
     }
 
 private:

@@ -87,10 +87,11 @@ private:
                                  &std::iostream_category(), &std::future_category()})
         if (name == category->name()) return *category;
     // Categories are compared by address and live for ever.
-    static auto& mutex = *new os::ForkAwareMutex;
-    static auto& others = *new std::map<std::string, RemoteCategory>;
+    using Categories = std::map<std::string, RemoteCategory>;
+    static constinit os::Lazy<Categories> others;
+    static constinit os::ForkAwareMutex mutex;
     const std::scoped_lock lock(mutex);
-    return others.try_emplace(name, name).first->second;
+    return others.get([] { return new Categories; }).try_emplace(name, name).first->second;
 }
 
 inline void save_code(OArchive& archive, const std::error_code& code) {

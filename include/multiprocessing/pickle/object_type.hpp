@@ -101,8 +101,8 @@ public:
 private:
     // Never destroyed: destructors of statics may still pickle.
     static ExportedTypes& instance() {
-        static ExportedTypes& all = *new ExportedTypes;
-        return all;
+        static constinit os::Lazy<ExportedTypes> all;
+        return all.get([] { return new ExportedTypes; });
     }
 
     os::ForkAwareMutex mutex_;

@@ -5,6 +5,8 @@
 // message of another type names both.
 #pragma once
 
+#include <multiprocessing/os/fork.hpp>
+
 #include <boost/core/demangle.hpp>
 
 #include <array>
@@ -33,18 +35,23 @@ namespace multiprocessing::pickle {
 /// The same number in every program that is built with the same ABI.
 template <class T>
 [[nodiscard]] std::uint64_t type_hash() noexcept {
-    static const std::uint64_t hash = hash_text(typeid(T).name());
+    static constinit std::atomic<std::uint64_t> known{0};  // who finds 0 looks for itself
+    std::uint64_t hash = known.load(std::memory_order_relaxed);
+    if (hash == 0) [[unlikely]] {
+        hash = hash_text(typeid(T).name());
+        known.store(hash, std::memory_order_relaxed);
+    }
     return hash;
 }
 
 /// `std::vector<int>` and the like.
-template <class T>
-[[nodiscard]] const std::string& type_name() {
-    static const std::string name = tidy_type_name(boost::core::demangle(typeid(T).name()));
-    return name;
-}
 [[nodiscard]] inline std::string type_name(const std::type_info& type) {
     return tidy_type_name(boost::core::demangle(type.name()));
+}
+template <class T>
+[[nodiscard]] const std::string& type_name() {
+    static constinit os::Lazy<const std::string> name;
+    return name.get([] { return new const std::string(type_name(typeid(T))); });
 }
 
 /// The types this program writes or reads: a list that static initialisers prepend to, so that it

@@ -8,6 +8,7 @@
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/exit.hpp>
+#include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/os/stdio.hpp>
 #include <multiprocessing/runtime/report.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
@@ -63,7 +64,8 @@ inline void finish_process() noexcept {
 
 /// Has main's return and std::exit finish the process. Called before its first child starts.
 inline void finish_at_exit() {
-    [[maybe_unused]] static const int registered = std::atexit(finish_process);
+    static constinit os::Lazy<const int> registered;
+    static_cast<void>(registered.get([] { return new const int(std::atexit(finish_process)); }));
 }
 
 /// The only way out of a child.

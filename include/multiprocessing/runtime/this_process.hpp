@@ -51,9 +51,10 @@ private:
 
 /// Never destroyed: children are ended and functions run after the static destructors' time.
 inline ThisProcess& this_process() {
-    static auto* const process = new ThisProcess;
-    process->renew_after_fork();
-    return *process;
+    static constinit os::Lazy<ThisProcess> process;
+    ThisProcess& made = process.get([] { return new ThisProcess; });
+    made.renew_after_fork();
+    return made;
 }
 
 /// `Process-1:2` for {1, 2}.

@@ -124,8 +124,8 @@ private:
 
 inline Arena& Arena::instance() {
     // Never destroyed: handles in static storage may be the last to go.
-    static Arena* const arena = make();
-    return *arena;
+    static constinit os::Lazy<Arena> arena;
+    return arena.get([] { return make(); });
 }
 
 inline Arena* Arena::make() {

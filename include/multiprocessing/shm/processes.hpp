@@ -110,8 +110,8 @@ inline void release_process(HolderId id) { Processes::instance().release(id); }
 // ---------------------------------------------------------------------------------------------------
 
 inline Processes& Processes::instance() {
-    static Processes* const processes = new Processes;
-    return *processes;
+    static constinit os::Lazy<Processes> processes;
+    return processes.get([] { return new Processes; });
 }
 
 inline Processes::Processes() {

@@ -26,8 +26,7 @@ class Spin {
 public:
     template <class Ready>
     static bool until(Ready& ready) {
-        static const bool alone = os::affinity_cpu_count() == 1;
-        if (alone) return false;
+        if (alone()) return false;
         for (int step = 0; step < steps_; ++step) {
             if (ready()) {
                 steps_ = std::min(steps_ * 2, most);
@@ -40,9 +39,21 @@ public:
     }
 
 private:
+    /// Is there but one processor for this process? Looked up once; threads that do so at the same
+    /// time find the same.
+    [[nodiscard]] static bool alone() noexcept {
+        int count = processors_.load(std::memory_order_relaxed);
+        if (count == 0) [[unlikely]] {
+            count = os::affinity_cpu_count();
+            processors_.store(count, std::memory_order_relaxed);
+        }
+        return count == 1;
+    }
+
     static constexpr int most = 2048;
     static constexpr int least = 64;
     static inline thread_local int steps_ = most;
+    static inline constinit std::atomic<int> processors_{0};  // 0: not known yet
 };
 
 /// A place to wait at: bit 0 says that somebody may be asleep, the rest counts so that no wake-up

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// What is done at the two ends of a ring by who holds them: records written and published, shown and
+// taken, and what a killed holder left there put right.
+#pragma once
+
+#include <multiprocessing/shm/arena.hpp>
+#include <multiprocessing/shm/processes.hpp>
+#include <multiprocessing/shm/ring.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+namespace multiprocessing::shm {
+
+inline Ring::Putter::Putter(Ring& ring) : ring_(ring) {
+    End& end = ring_.put_;
+    end.mutex.lock();
+    cursor_ = end.current();
+    if (end.pending.serial != 0) [[unlikely]] {
+        // Somebody died between handing a run to the ring and taking note that it is in.
+        if (end.count() <= end.pending_at) {
+            const Arena& arena = Arena::instance();
+            Transaction tx = arena.transaction();
+            if (Block* run = arena.heap().find(end.pending.offset, end.pending.serial)) {
+                arena.destroy(tx, *run);
+            }
+        }
+        end.pending = {};
+    }
+}
+
+inline std::uint64_t Ring::Putter::room() noexcept {
+    End& end = ring_.put_;
+    const std::uint64_t put = end.count() + reserved_;
+    if (put - end.seen_of_other >= ring_.bound_) end.seen_of_other = ring_.gets();
+    const std::uint64_t waiting = put - end.seen_of_other;
+    return waiting < ring_.bound_ ? ring_.bound_ - waiting : 0;
+}
+
+inline std::byte* Ring::Putter::reserve(RecordHeader header) {
+    const Arena& arena = Arena::instance();
+    const std::uint64_t record = sizeof header + ((header.size + 7u) & ~std::uint64_t{7});
+    auto* segment = Arena::payload<RingSegment>(*arena.at<Block>(cursor_.segment));
+    if (cursor_.position + record > segment->capacity) {
+        if (cursor_.position + sizeof header <= segment->capacity) {
+            const RecordHeader skip{0, RecordHeader::skip};
+            std::memcpy(segment->data() + cursor_.position, &skip, sizeof skip);
+        }
+        // There is a next one already if somebody died after linking it; it may be too small.
+        do {
+            Offset next = segment->next;
+            if (next == 0) next = ring_.add_segment(cursor_.segment, record);
+            cursor_ = {next, 0, 0};
+            segment = Arena::payload<RingSegment>(*arena.at<Block>(next));
+            if (segment->capacity < record) {
+                const RecordHeader skip{0, RecordHeader::skip};
+                std::memcpy(segment->data(), &skip, sizeof skip);
+            }
+        } while (segment->capacity < record);
+    }
+    std::byte* at = segment->data() + cursor_.position;
+    std::memcpy(at, &header, sizeof header);
+    cursor_.position += record;
+    ++reserved_;
+    return at + sizeof header;
+}
+
+inline void Ring::Putter::put_run(Block& run, std::uint64_t size) {
+    const Arena& arena = Arena::instance();
+    End& end = ring_.put_;
+    const RunRecord record{arena.ticket(run), size};
+    std::memcpy(reserve({sizeof record, RecordHeader::run}), &record, sizeof record);
+    {
+        Transaction tx = arena.transaction();
+        arena.unhang(tx, run);
+        arena.hang(tx, ring_.owned(), run);
+        tx.set(end.pending_at, end.count() + reserved_ - 1);
+        tx.set(end.pending.offset, record.block.offset);
+        tx.set(end.pending.serial, record.block.serial);
+        tx.commit();
+    }
+    publish();
+    end.pending = {};
+}
+
+inline void Ring::Putter::publish() noexcept {
+    if (reserved_ == 0) return;
+    advance(ring_.put_, cursor_, std::exchange(reserved_, 0));
+}
+
+inline Ring::Getter::Getter(Ring& ring) : ring_(ring) {
+    End& end = ring_.get_;
+    end.mutex.lock();
+    Cursor& current = end.current();
+    if (current.retired != 0) [[unlikely]] ring_.put_away(current);
+    cursor_ = current;
+}
+
+inline bool Ring::Getter::peek(Record& record) {
+    const Arena& arena = Arena::instance();
+    End& end = ring_.get_;
+    for (;;) {
+        const std::uint64_t taken = end.count() + taken_;
+        if (end.seen_of_other <= taken) {
+            end.seen_of_other = ring_.puts();
+            if (end.seen_of_other <= taken) return false;
+        }
+        auto* segment = Arena::payload<RingSegment>(*arena.at<Block>(cursor_.segment));
+        RecordHeader header{0, RecordHeader::skip};
+        if (cursor_.position + sizeof header <= segment->capacity) {
+            std::memcpy(&header, segment->data() + cursor_.position, sizeof header);
+        }
+        if (header.kind == RecordHeader::skip) {
+            // The segment's records are taken before it is put away.
+            advance(end, {segment->next, 0, cursor_.segment}, std::exchange(taken_, 0));
+            ring_.put_away(end.current());
+            cursor_ = end.current();
+            continue;
+        }
+        const std::byte* bytes = segment->data() + cursor_.position + sizeof header;
+        shown_ = sizeof header + ((header.size + 7u) & ~std::uint64_t{7});
+        if (header.kind == RecordHeader::inlined) {
+            record = {{bytes, header.size}, nullptr};
+            return true;
+        }
+        RunRecord there;
+        std::memcpy(&there, bytes, sizeof there);
+        {
+            const Transaction tx = arena.transaction();
+            record.run = arena.heap().find(there.block.offset, there.block.serial);
+            if (record.run != nullptr && record.run->owner == arena.offset_of(&ring_.owned())) {
+                record.bytes = {Arena::payload(*record.run), there.size};
+                return true;
+            }
+        }
+        // It was being taken by a process that was killed then, and went with it.
+        cursor_.position += shown_;
+        ++taken_;
+        commit();
+    }
+}
+
+inline void Ring::Getter::take(const Record& record) {
+    cursor_.position += shown_;
+    ++taken_;
+    if (record.run == nullptr) return;
+    {
+        const Arena& arena = Arena::instance();
+        Offset& mine = Processes::instance().owned();
+        Transaction tx = arena.transaction();
+        arena.unhang(tx, *record.run);
+        arena.hang(tx, mine, *record.run);
+        tx.commit();
+    }
+    commit();
+}
+
+inline void Ring::Getter::commit() noexcept {
+    if (taken_ == 0) return;
+    advance(ring_.get_, cursor_, std::exchange(taken_, 0));
+}
+
+}  // namespace multiprocessing::shm
