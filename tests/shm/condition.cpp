@@ -121,6 +121,22 @@ TEST_CASE("a recursive lock is let go whole while waiting", "[shm][condition]") 
     CHECK(child.wait() == 0);
 }
 
+TEST_CASE("who is notified and killed before it can see that leaves nothing",
+          "[shm][condition][crash]") {
+    const NoLeak leak;
+    const auto monitor = shm::Shared<Monitor>::make(0);
+    const auto without_waiters = leak.leaked();
+    Children doomed = wait_in_children(monitor, 1);
+    REQUIRE(monitor->await_waiting(1));
+    ::kill(doomed[0]->pid(), SIGSTOP);
+    siginfo_t stopped{};
+    REQUIRE(::waitid(P_PID, static_cast<id_t>(doomed[0]->pid()), &stopped, WSTOPPED) == 0);
+    CHECK(monitor->notify(1) == 1);
+    CHECK(doomed[0]->kill_and_wait() == -SIGKILL);
+    CHECK(monitor->notify(1) == 0);
+    CHECK(leak.leaked() == without_waiters);
+}
+
 TEST_CASE("the dead take no notification", "[shm][condition][crash]") {
     const NoLeak leak;
     {

@@ -4,6 +4,7 @@
 #include <multiprocessing/shm/run.hpp>
 
 #include "shm/helpers.hpp"
+#include "shm/ring_helpers.hpp"
 #include "support/catch.hpp"
 
 #include <cstdint>
@@ -16,58 +17,8 @@
 #include <vector>
 
 using namespace support;
-using shm::Outcome;
-using shm::Ring;
 
 namespace {
-
-void write(Ring::Putter& putter, std::uint64_t number, std::uint32_t size) {
-    std::byte* at = putter.reserve(size);
-    std::memset(at, static_cast<int>(number & 0xff), size);
-    std::memcpy(at, &number, sizeof number);
-}
-
-Outcome put(Ring& ring, std::uint64_t number, std::uint32_t size = 8,
-            os::Deadline deadline = soon()) {
-    return ring.put(deadline, [&](Ring::Putter& putter) { write(putter, number, size); });
-}
-
-Outcome put_run(Ring& ring, std::uint64_t number, os::Deadline deadline = soon()) {
-    shm::Run run(100'000);
-    std::memcpy(run.data(), &number, sizeof number);
-    const auto outcome = ring.put(
-        deadline, [&](Ring::Putter& putter) { putter.put_run(run.block(), 100'000); });
-    if (outcome == Outcome::done) run.release();
-    return outcome;
-}
-
-std::uint64_t number_in(std::span<const std::byte> bytes) {
-    std::uint64_t number = 0;
-    std::memcpy(&number, bytes.data(), sizeof number);
-    for (const std::byte byte : bytes.subspan(sizeof number, std::min<std::size_t>(16, bytes.size() - 8))) {
-        if (byte != static_cast<std::byte>(number & 0xff)) return ~std::uint64_t{0};
-    }
-    return number;
-}
-
-// A number, or how the attempt ended.
-std::optional<std::uint64_t> get(Ring& ring, os::Deadline deadline = soon()) {
-    std::optional<std::uint64_t> number;
-    Ring::Getter::Record taken;
-    const auto outcome =
-        ring.take(deadline, [&](Ring::Getter& getter, const Ring::Getter::Record& record) {
-            if (record.run == nullptr) number = number_in(record.bytes);
-            taken = record;
-            getter.take(record);
-        });
-    if (outcome == Outcome::done && taken.run != nullptr) {
-        const shm::Run run(*taken.run);
-        std::uint64_t read = 0;
-        std::memcpy(&read, taken.bytes.data(), sizeof read);
-        number = read;
-    }
-    return number;
-}
 
 // The first half of taking a run, and the end.
 [[noreturn]] void take_half(Ring& ring) {
@@ -263,6 +214,25 @@ TEST_CASE("many producers and many consumers lose and double nothing", "[shm][ri
     CHECK(leak.leaked() == 0);
 }
 
+TEST_CASE("a put that is under way comes before the shut-down", "[shm][ring]") {
+    const auto ring = Ring::make();
+    std::thread closing;
+    const auto outcome = ring->put(soon(), [&](Ring::Putter& putter) {
+        closing = std::thread([&] { ring->shut_down(); });
+        for (int i = 0; i < 1000; ++i) {
+            std::this_thread::yield();
+            if (ring->is_shut_down()) break;
+        }
+        CHECK_FALSE(ring->is_shut_down());
+        write(putter, 1, 8);
+    });
+    closing.join();
+    CHECK(outcome == Outcome::done);
+    CHECK(ring->is_shut_down());
+    CHECK(put(*ring, 2) == Outcome::shut_down);
+    CHECK(get(*ring) == 1);
+}
+
 TEST_CASE("a put that was not published is as if it never was", "[shm][ring][crash]") {
     const NoLeak leak;
     {
@@ -306,11 +276,10 @@ TEST_CASE("segments that the dead linked are too small for what comes, and passe
     CHECK(leak.leaked() == 0);
 }
 
-TEST_CASE("a run handed over but not published is freed", "[shm][ring][crash]") {
+TEST_CASE("a run that was not put goes with its process", "[shm][ring][crash]") {
     const NoLeak leak;
     {
         const auto ring = Ring::make();
-        // Killed on the way: the mutex that put_run() needs is never free again in this child.
         Child child([&] {
             shm::Run run(100'000);
             Ring::Putter putter(*ring);

@@ -8,6 +8,7 @@
 #include <multiprocessing/shm/processes.hpp>
 #include <multiprocessing/shm/ring.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -83,6 +84,8 @@ inline void Ring::Putter::put_run(Block& run, std::uint64_t size) {
         tx.commit();
     }
     publish();
+    // A release store lets later ones go before it, but for this.
+    std::atomic_signal_fence(std::memory_order_seq_cst);
     end.pending = {};
 }
 

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// What stands in shared memory is whole whichever of its instructions a process is killed at.
+#include <multiprocessing/shm/barrier.hpp>
+#include <multiprocessing/shm/condition.hpp>
+#include <multiprocessing/shm/ring.hpp>
+#include <multiprocessing/shm/semaphore.hpp>
+#include <multiprocessing/shm/user_lock.hpp>
+
+#include "shm/helpers.hpp"
+#include "shm/ring_helpers.hpp"
+#include "shm/single_step.hpp"
+#include "support/catch.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <thread>
+#include <vector>
+
+using namespace support;
+using shm::Ring;
+
+namespace {
+
+using Numbers = std::vector<std::uint64_t>;
+
+Numbers drain(Ring& ring) {
+    Numbers numbers;
+    while (const auto number = get(ring, os::Deadline::passed())) numbers.push_back(*number);
+    return numbers;
+}
+
+// `operation` on a ring of 1, 2 and 3, of which `long_one` is a run and the others have `size` bytes.
+// After it and after each death in it the ring holds one of two things, goes on working, and has no
+// more memory than without deaths.
+template <class Operation>
+void on_a_ring(std::uint32_t size, std::uint64_t long_one, Operation operation, const Numbers& before,
+               const Numbers& after, const Numbers& between = {}) {
+    const NoLeak leak;
+    std::optional<shm::Shared<Ring>> ring;
+    Numbers there;
+    const auto fill = [&] {
+        ring = Ring::make();
+        for (const std::uint64_t i : {1u, 2u, 3u}) i == long_one ? put_run(**ring, i) : put(**ring, i, size);
+    };
+    const auto memory_after_use = [&] {
+        there = drain(**ring);
+        put(**ring, 9, 6000);
+        CHECK(drain(**ring) == Numbers{9});
+        CHECK((*ring)->size() == 0);
+        return leak.leaked();
+    };
+    fill();
+    const auto without = memory_after_use();
+    fill();
+    operation(**ring);
+    const auto with = memory_after_use();
+    kill_anywhere(fill, [&] { operation(**ring); },
+                  [&] {
+                      const auto memory = memory_after_use();
+                      CHECK((there == before || there == after || (there == between && !there.empty())));
+                      CHECK((memory == without || memory == with));
+                      ring.reset();
+                      CHECK(leak.leaked() == 0);
+                  });
+}
+
+}  // namespace
+
+TEST_CASE("killed anywhere in a put, it is done or was never begun", "[shm][ring][killed]") {
+    on_a_ring(8, 0, [](Ring& ring) { put(ring, 4); }, {1, 2, 3}, {1, 2, 3, 4});
+}
+
+TEST_CASE("killed anywhere in a put into a new segment, it is done or was never begun",
+          "[shm][ring][killed]") {
+    on_a_ring(1300, 0, [](Ring& ring) { put(ring, 4, 6000); }, {1, 2, 3}, {1, 2, 3, 4});
+}
+
+TEST_CASE("killed anywhere in a put of a run, it is done or was never begun", "[shm][ring][killed]") {
+    on_a_ring(8, 2, [](Ring& ring) { put_run(ring, 4); }, {1, 2, 3}, {1, 2, 3, 4});
+}
+
+TEST_CASE("killed anywhere in a take, the record is taken or still there", "[shm][ring][killed]") {
+    on_a_ring(8, 0, [](Ring& ring) { get(ring); }, {1, 2, 3}, {2, 3});
+}
+
+TEST_CASE("killed anywhere in a take from the next segment, the record is taken or still there",
+          "[shm][ring][killed]") {
+    const auto take_two = [](Ring& ring) {
+        get(ring);
+        get(ring);
+    };
+    on_a_ring(3000, 0, take_two, {1, 2, 3}, {3}, {2, 3});
+}
+
+TEST_CASE("killed anywhere in a take of a run, it is taken or still there", "[shm][ring][killed]") {
+    on_a_ring(8, 1, [](Ring& ring) { get(ring); }, {1, 2, 3}, {2, 3});
+}
+
+TEST_CASE("killed anywhere in the making of an object, nothing is left", "[shm][killed]") {
+    const NoLeak leak;
+    kill_anywhere([] {}, [] { static_cast<void>(shm::Ref::create(1000)); },
+                  [&] { CHECK(leak.leaked() == 0); });
+}
+
+TEST_CASE("killed anywhere with a lock, the next gets it", "[shm][lock][killed]") {
+    const bool recursive = GENERATE(false, true);
+    const auto lock = shm::Shared<shm::UserLock>::make(0, recursive);
+    kill_anywhere([] {},
+                  [&] {
+                      lock->acquire(soon());
+                      if (recursive) lock->acquire(soon());
+                      lock->release();
+                      if (recursive) lock->release();
+                  },
+                  [&] {
+                      CHECK(lock->acquire(os::Deadline::passed()));
+                      CHECK(lock->is_mine());
+                      CHECK(lock->release());
+                      CHECK_FALSE(lock->locked());
+                  });
+}
+
+TEST_CASE("killed anywhere with permits of a bounded semaphore, they come back",
+          "[shm][semaphore][killed]") {
+    constexpr std::uint32_t bound = 2;
+    const std::uint32_t shares = shm::SemaphoreState::shares_for(bound);
+    const auto semaphore = shm::Shared<shm::SemaphoreState>::make(
+        shm::SemaphoreState::extra_bytes(shares), bound, shares);
+    kill_anywhere([] {},
+                  [&] {
+                      semaphore->acquire(soon());
+                      semaphore->acquire(soon());
+                      semaphore->release();
+                      semaphore->release();
+                  },
+                  [&] {
+                      CHECK(semaphore->value() == bound);
+                      for (std::uint32_t i = 0; i < bound; ++i) {
+                          CHECK(semaphore->acquire(os::Deadline::passed()));
+                      }
+                      CHECK_FALSE(semaphore->acquire(os::Deadline::passed()));
+                      for (std::uint32_t i = 0; i < bound; ++i) CHECK(semaphore->release());
+                      CHECK_FALSE(semaphore->release());
+                  });
+}
+
+TEST_CASE("killed anywhere in waiting on a condition, it is nobody's to wake",
+          "[shm][condition][killed]") {
+    struct Monitor {
+        shm::ConditionState condition;  // first, for its waiters hang on its block
+        shm::UserLock lock{false};
+    };
+    const NoLeak leak;
+    {
+        const auto monitor = shm::Shared<Monitor>::make(0);
+        const auto with_monitor = leak.leaked();
+        kill_anywhere([] {},
+                      [&] {
+                          monitor->lock.acquire(soon());
+                          monitor->condition.wait(monitor->lock, os::Deadline::passed());
+                          monitor->lock.release();
+                      },
+                      [&] {
+                          CHECK(monitor->lock.acquire(os::Deadline::passed()));
+                          CHECK(monitor->condition.notify(5) == 0);
+                          monitor->lock.release();
+                          CHECK(leak.leaked() == with_monitor);
+                      });
+    }
+    CHECK(leak.leaked() == 0);
+}
+
+TEST_CASE("killed anywhere in a notification, who waits is woken once and by the next",
+          "[shm][condition][killed]") {
+    struct Monitor {
+        shm::ConditionState condition;  // first, for its waiters hang on its block
+        shm::UserLock lock{false};
+        std::atomic<std::uint32_t> waiting{0};
+    };
+    const NoLeak leak;
+    {
+        const auto monitor = shm::Shared<Monitor>::make(0);
+        const auto notify = [&] {
+            monitor->lock.acquire(os::Deadline::passed());
+            const auto woken = monitor->condition.notify(1);
+            monitor->lock.release();
+            return woken;
+        };
+        std::thread waiter;
+        bool woken = false;
+        kill_anywhere(
+            [&] {
+                woken = false;
+                waiter = std::thread([&] {
+                    monitor->lock.acquire(soon());
+                    monitor->waiting = 1;
+                    woken = monitor->condition.wait(monitor->lock, soon());
+                    monitor->waiting = 0;
+                    monitor->lock.release();
+                });
+                REQUIRE(eventually([&] { return monitor->waiting == 1; }));
+                monitor->lock.acquire(soon());  // it is inside wait()
+                monitor->lock.release();
+            },
+            [&] { notify(); },
+            [&] {
+                notify();
+                waiter.join();
+                CHECK(woken);
+                CHECK(notify() == 0);
+            });
+    }
+    CHECK(leak.leaked() == 0);
+}
+
+TEST_CASE("killed anywhere on the way through a barrier, nobody is kept in it",
+          "[shm][barrier][killed]") {
+    const auto barrier = shm::Shared<shm::BarrierState>::make(
+        shm::BarrierState::extra_bytes(1), 1u);
+    kill_anywhere([] {}, [&] { barrier->wait(soon(), [] {}); },
+                  [&] {
+                      if (!barrier->wait(soon(), [] {})) {
+                          CHECK(barrier->broken());
+                          barrier->reset();
+                      }
+                      CHECK(barrier->wait(soon(), [] {}) == 0u);
+                      CHECK(barrier->waiting() == 0);
+                  });
+}
