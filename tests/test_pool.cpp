@@ -992,3 +992,17 @@ TEST_CASE("200 workers", "[pool]") {
     CHECK(pool.map(square, mp::range(1000)) == squares(1000));
     CHECK(pids_of(pool).size() == 200);
 }
+
+TEST_CASE("a null function is refused, and the pool goes on", "[pool]") {
+    const mp::Pool pool(1);
+    int (*null)(int) = nullptr;
+    CHECK_THROWS_AS(pool.apply(null, 1), mp::ValueError);
+    CHECK_THROWS_AS(pool.map(null, {1, 2}), mp::ValueError);
+    CHECK_THROWS_AS(pool.imap(null, {1, 2}).next(), mp::ValueError);
+    CHECK(pool.apply(square, 3) == 9);
+}
+
+TEST_CASE("what is thrown without a message is told by its type", "[pool]") {
+    const mp::Pool pool(1);
+    CHECK_THROWS_WITH(pool.apply([] { throw 42; }), "int");
+}

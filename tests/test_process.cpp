@@ -303,7 +303,7 @@ TEST_CASE("attributes of a process over its life", "[process][fork][spawn]") {
     std::ostringstream text;
     text << p;
     CHECK(text.str() == "<Process name='renamed' pid=" + std::to_string(p.pid().value()) +
-                            " parent=" + std::to_string(::getpid()) + " stopped daemon>");
+                            " parent=" + std::to_string(::getpid()) + " stopped exitcode=0 daemon>");
 }
 
 TEST_CASE("wrong use of a process is an error that names it", "[process][fork][spawn]") {
@@ -705,4 +705,11 @@ TEST_CASE("a process forked by hand has no children of ours", "[process][fork]")
     CHECK(p.is_alive());
     p.kill();
     p.join();
+}
+
+TEST_CASE("a null target is refused before anything is made of it", "[process]") {
+    void (*null)(int) = nullptr;
+    CHECK_THROWS_AS(mp::Process(null, 1), mp::ValueError);
+    CHECK_THROWS_AS(mp::Process({.name = "p"}, std::function<void()>()), mp::ValueError);
+    CHECK_THROWS_WITH(mp::Process(null, 1), ContainsSubstring("is null"));
 }

@@ -282,3 +282,16 @@ TEST_CASE("large arrays, and many", "[array]") {
     }
     CHECK(leak.leaked() < 64 * 1024);  // the ledger's chunks stay
 }
+
+TEST_CASE("an array of a string literal has its characters, a buffer all of its own", "[array]") {
+    CHECK(mp::Array<char>("abc").size() == 3);
+    CHECK(mp::RawArray<char>("abc").size() == 3);
+    CHECK(mp::Array<char>("", mp::no_lock).empty());
+    CHECK(mp::Array<char>("ab", mp::Lock()).size() == 2);
+    CHECK(mp::Array<wchar_t>(L"abc").size() == 3);
+    CHECK(mp::Array<char>(std::string("abc")).size() == 3);
+    char buffer[8] = "abc";
+    CHECK(mp::Array<char>(buffer).size() == 8);
+    const int numbers[] = {1, 0};
+    CHECK(mp::Array<int>(numbers).size() == 2);
+}

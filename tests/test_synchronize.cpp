@@ -10,6 +10,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <cmath>
+#include <concepts>
 #include <csignal>
 #include <mutex>
 #include <stdexcept>
@@ -492,4 +494,39 @@ TEST_CASE("synchronisation leaves nothing behind", "[lock]") {
         const mp::Barrier barrier(3);
     }
     CHECK(leak.leaked() == 0);
+}
+
+TEST_CASE("a bare number is a timeout, and a bool says whether to block", "[lock][semaphore]") {
+    const mp::Lock lock;
+    const mp::Semaphore semaphore(0);
+    const mp::Condition condition;
+    CHECK(lock.acquire(0));
+    CHECK_FALSE(lock.acquire(0));
+    CHECK_FALSE(lock.acquire(false));
+    CHECK_FALSE(lock.acquire(0.01));
+    CHECK_FALSE(lock.acquire(10ms));
+    CHECK_FALSE(semaphore.acquire(0.01));
+    CHECK(condition.acquire(0.01));
+    CHECK_THROWS_AS(lock.acquire(std::nan("")), mp::ValueError);
+    CHECK_THROWS_WITH(lock.acquire(true, std::nan("")), ContainsSubstring("not a number"));
+}
+
+TEMPLATE_TEST_CASE("what is acquired is a mutex of the standard's", "[lock][semaphore][condition]", mp::Lock,
+                   mp::RLock, mp::Semaphore, mp::BoundedSemaphore, mp::Condition, mp::Value<int>) {
+    const TestType mutex;
+    {
+        const std::lock_guard guard(mutex);
+        if constexpr (!std::same_as<TestType, mp::RLock> && !std::same_as<TestType, mp::Condition> &&
+                      !std::same_as<TestType, mp::Value<int>>) {
+            CHECK_FALSE(mutex.try_lock());
+        }
+    }
+    CHECK(mutex.try_lock());
+    mutex.unlock();
+    CHECK(mutex.try_lock_for(10ms));
+    mutex.release();
+    CHECK(mutex.try_lock_until(std::chrono::steady_clock::now()));
+    mutex.unlock();
+    std::unique_lock lock(mutex, 10ms);
+    CHECK(lock.owns_lock());
 }

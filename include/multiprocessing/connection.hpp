@@ -69,7 +69,7 @@ public:
     /// is consumed), EOFError when there is none and will be none.
     /// *Blocks* until it is there.
     template <class T>
-    [[nodiscard]] T recv() const;
+    T recv() const;
 
     /// Sends `buffer[offset, offset + size)` as one message, in bytes; without `size`, up to the
     /// end. Throws ValueError when that is not inside the buffer. An empty message is a message.
@@ -90,7 +90,7 @@ public:
     /// The next message as bytes. One longer than `maxlength` throws std::system_error (EMSGSIZE)
     /// and ends all receiving from here: the end can still be written to, or is closed if it
     /// cannot.
-    [[nodiscard]] bytes recv_bytes(std::optional<std::ptrdiff_t> maxlength = std::nullopt) const;
+    bytes recv_bytes(std::optional<std::ptrdiff_t> maxlength = std::nullopt) const;
     /// Receives the next message into `buffer` from byte `offset` on, and returns its length. The
     /// rest of the buffer is untouched. Throws BufferTooShort, which holds the message.
     std::size_t recv_bytes_into(std::span<std::byte> buffer, std::ptrdiff_t offset = 0) const;
@@ -129,6 +129,8 @@ private:
 
 /// Two connected ends. Both can send and receive if `duplex`, else the first receives and the
 /// second sends. *Python*: `Pipe(duplex=True)`.
+/// *Fork*: the child has both ends, too. Who is to see EOFError when the other side closes must not
+/// have that side itself: give the child both, and have each process close what is not its own.
 [[nodiscard]] std::pair<Connection, Connection> Pipe(bool duplex = true);
 
 namespace connection {
@@ -168,15 +170,15 @@ private:
 /// Waits until at least one of the objects is ready; returns those that are, in their order, or
 /// none at the timeout. With no objects it waits for the timeout alone. *Python*:
 /// `connection.wait`.
-[[nodiscard]] std::vector<Waitable> wait(std::span<const Waitable> objects, Timeout timeout);
-[[nodiscard]] inline std::vector<Waitable> wait(std::initializer_list<Waitable> objects,
+std::vector<Waitable> wait(std::span<const Waitable> objects, Timeout timeout);
+inline std::vector<Waitable> wait(std::initializer_list<Waitable> objects,
                                                 Timeout timeout = {}) {
     return wait(std::span<const Waitable>(objects.begin(), objects.size()), timeout);
 }
 /// The same for a range of any of these.
 template <std::ranges::input_range R>
     requires std::convertible_to<std::ranges::range_reference_t<R>, Waitable>
-[[nodiscard]] std::vector<Waitable> wait(R&& objects, Timeout timeout = {}) {
+std::vector<Waitable> wait(R&& objects, Timeout timeout = {}) {
     std::vector<Waitable> list;
     for (auto&& object : objects) list.emplace_back(object);
     return wait(std::span<const Waitable>(list), timeout);

@@ -30,7 +30,7 @@ public:
     using ContextBase::ContextBase;
 
     /// Itself. Throws ValueError for the name of another method.
-    [[nodiscard]] Context get_context(std::optional<std::string_view> method = std::nullopt) const;
+    Context get_context(std::optional<std::string_view> method = std::nullopt) const;
     [[nodiscard]] std::string get_start_method() const { return runtime::name_of(method()); }
     /// Throws ValueError: a context's method is fixed.
     [[noreturn]] void set_start_method(std::optional<std::string_view> method,
@@ -129,7 +129,7 @@ public:
 
 /// The context of a start method; without a name, of the default one, which that fixes. Throws
 /// ValueError for a name that is none of `get_all_start_methods()`.
-[[nodiscard]] Context get_context(std::optional<std::string_view> method = std::nullopt);
+Context get_context(std::optional<std::string_view> method = std::nullopt);
 /// The default start method, which is "fork" unless it has been set: asking fixes it.
 [[nodiscard]] std::string get_start_method();
 /// The same; but if it is not fixed yet and `allow_none`, it stays so, and there is no answer.

@@ -181,8 +181,10 @@ private:
 class RemoteError : public std::runtime_error, public RemoteTraceback {
 public:
     explicit RemoteError(const std::string& what) : std::runtime_error(what) {}
+    /// With the type's name as its message where there is no other.
     RemoteError(const std::string& what, RemoteTraceback where)
-        : std::runtime_error(what), RemoteTraceback(std::move(where)) {}
+        : std::runtime_error(what.empty() ? where.type_name() : what),
+          RemoteTraceback(std::move(where)) {}
 };
 
 inline RemoteTraceback::RemoteTraceback(std::string type_name, std::string what, int pid,

@@ -67,7 +67,7 @@ public:
     void wait(Timeout timeout = {}) const { static_cast<void>(wait_until_ready(timeout)); }
     [[nodiscard]] bool ready() const { return state_->ready(); }
     /// Whether it ended without an exception. *Throws* ValueError before it is ready.
-    [[nodiscard]] bool successful() const;
+    bool successful() const;
     /// Has `callback(value)`, or `error_callback(std::exception_ptr)`, run when the result comes:
     /// in the pool's thread before get() returns, where what it throws becomes the outcome, or here if
     /// it has come already. *Python*: the arguments of `apply_async`.
@@ -279,6 +279,13 @@ const AsyncResult<R>& AsyncResult<R>::then(Callback callback, ErrorCallback erro
     typename State::Callback on_value;
     typename State::ErrorCallback on_error;
     if constexpr (!std::same_as<Callback, std::nullptr_t>) {
+        if constexpr (std::is_void_v<R>) {
+            static_assert(std::invocable<Callback&>,
+                          "the callback of a call without a result takes no argument");
+        } else {
+            static_assert(std::invocable<Callback&, const R&>,
+                          "the callback takes the result, by value or by const reference");
+        }
         on_value = [call = std::move(callback)](const Stored& value) mutable {
             if constexpr (std::is_void_v<R>) {
                 static_cast<void>(value);
@@ -288,7 +295,11 @@ const AsyncResult<R>& AsyncResult<R>::then(Callback callback, ErrorCallback erro
             }
         };
     }
-    if constexpr (!std::same_as<ErrorCallback, std::nullptr_t>) on_error = std::move(error_callback);
+    if constexpr (!std::same_as<ErrorCallback, std::nullptr_t>) {
+        static_assert(std::invocable<ErrorCallback&, std::exception_ptr>,
+                      "the error callback takes a std::exception_ptr");
+        on_error = std::move(error_callback);
+    }
     state_->then(std::move(on_value), std::move(on_error));
     return *this;
 }
@@ -368,6 +379,9 @@ inline std::vector<Process> Pool::workers() const {
 template <class F, class... Args>
 auto Pool::apply_async(F f, Args&&... args) const {
     using namespace runtime::pool;
+    static_assert(!(is_reference_wrapper<std::decay_t<Args>> || ...),
+                  "a pool's function is called with copies in another process: std::ref has no effect; "
+                  "return what has changed, or share it as mp::Value or mp::Array");
     using Item = std::tuple<pickle::travel_decay_t<Args>...>;
     using TheWork = Work<Calling::spread, F, Item>;
     using R = typename TheWork::R;

@@ -187,11 +187,14 @@ inline void freeze_support() { runtime::freeze_support(); }
 [[nodiscard]] inline int process_cpu_count() {
     return os::quota_cpu_count(os::affinity_cpu_count());
 }
-/// Ends a child with this exit code, by unwinding its target: throws SystemExit.
+/// Ends the process with this exit code: throws SystemExit, which unwinds a child's target. Where
+/// nobody catches it, as in main and in threads, it does what std::exit does.
 /// *Python*: `sys.exit(code)`.
-[[noreturn]] inline void exit(int code = 0) { throw SystemExit(code); }
-/// Prints the message to stderr and ends the child with exit code 1.
-[[noreturn]] inline void exit(std::string message) { throw SystemExit(std::move(message)); }
+[[noreturn]] inline void exit(int code = 0) { runtime::throw_system_exit(SystemExit(code)); }
+/// Prints the message to stderr and ends the process with exit code 1.
+[[noreturn]] inline void exit(std::string message) {
+    runtime::throw_system_exit(SystemExit(std::move(message)));
+}
 
 // -------------------------------------------------------------------------------------------------
 

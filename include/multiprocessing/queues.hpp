@@ -66,7 +66,7 @@ public:
     }
     void put_nowait(const T& item) const { put_until(item, os::Deadline::passed()); }
     /// The same, with false for Full.
-    [[nodiscard]] bool try_put(const T& item, Timeout timeout = 0) const {
+    bool try_put(const T& item, Timeout timeout = 0) const {
         return push(item, timeout) != shm::Outcome::timed_out;
     }
     /// Adds all items of a range, one by one as `put` does; those that stand side by side in memory and
@@ -79,17 +79,17 @@ public:
     /// Takes the oldest item. *Throws* Empty when `block` is false or the timeout passed and there is
     /// none; ShutDown when there never will be; ValueError after `close()`; UnpicklingError when what
     /// the producer wrote cannot be read (the item is gone). *Blocks* while the queue is empty.
-    [[nodiscard]] T get() const { return get_until(os::Deadline::never()); }
-    [[nodiscard]] T get(Timeout timeout) const { return get_until(timeout); }
+    T get() const { return get_until(os::Deadline::never()); }
+    T get(Timeout timeout) const { return get_until(timeout); }
     template <std::same_as<bool> Block>
-    [[nodiscard]] T get(Block block, Timeout timeout = {}) const {
+    T get(Block block, Timeout timeout = {}) const {
         return get_until(block ? os::Deadline(timeout) : os::Deadline::passed());
     }
-    [[nodiscard]] T get_nowait() const { return get_until(os::Deadline::passed()); }
+    T get_nowait() const { return get_until(os::Deadline::passed()); }
     /// The same, with nothing for Empty.
-    [[nodiscard]] std::optional<T> try_get(Timeout timeout = 0) const;
+    std::optional<T> try_get(Timeout timeout = 0) const;
     /// Waits for an item and takes what else is there, at most `max` in all. Nothing at the timeout.
-    [[nodiscard]] std::vector<T> get_many(std::size_t max, Timeout timeout = {}) const;
+    std::vector<T> get_many(std::size_t max, Timeout timeout = {}) const;
 
     /// How many items there are, exactly, at some moment during the call.
     [[nodiscard]] std::size_t qsize() const { return static_cast<std::size_t>(ring_->size()); }
@@ -205,7 +205,7 @@ public:
         use();
         queue_.put(item);
     }
-    [[nodiscard]] T get() const {
+    T get() const {
         use();
         return queue_.get();
     }

@@ -35,24 +35,25 @@ struct no_lock_t {
 };
 inline constexpr no_lock_t no_lock{};
 
-/// What can stand in shared memory and be changed by several processes.
+/// What can stand in shared memory and be changed by several processes. (Of pointers deep inside a
+/// class nothing can be known.)
 template <class T>
-concept Shareable = std::is_trivially_copyable_v<T> && !std::is_pointer_v<T> && !std::is_const_v<T>;
+concept Shareable =
+    std::is_trivially_copyable_v<T> && std::copyable<std::remove_all_extents_t<T>> &&
+    !pickle::is_view<T> && !pickle::has_pointer_member<T> && !std::is_pointer_v<T> && !std::is_const_v<T>;
 
 /// A block of shared memory for `T` objects, and the lock that goes with it. The common part of
 /// `Value` and `Array`; not made by users.
 template <class T>
-class SharedData {
+class SharedData : public Acquirable<SharedData<T>> {
     static_assert(Shareable<T>,
                   "what stands in shared memory must be trivially copyable and hold no pointers: they "
-                  "mean nothing in another process (for containers there is mp::Queue)");
+                  "mean nothing in another process (for containers there is mp::Queue; for a "
+                  "std::atomic<T> there are mp::Value<T> and its fetch_add)");
 
 public:
     /// The lock, Lockable, whatever lock it is. *Throws* AssertionError if there is none.
     [[nodiscard]] AnyLock& get_lock() const;
-    bool acquire(bool block = true, Timeout timeout = {}) const {
-        return get_lock().acquire(block, timeout);
-    }
     void release() const { get_lock().release(); }
 
     using travels_as_handle = void;
@@ -81,6 +82,8 @@ protected:
 
 private:
     friend struct pickle::HandleAccess;
+    friend class Acquirable<SharedData>;
+    bool acquire_until(os::Deadline deadline) const { return get_lock().acquire_until(deadline); }
     // A lock, or none.
     struct SomeLock : AnyLock {
         SomeLock() noexcept : AnyLock(pickle::Unread{}) {}
@@ -178,7 +181,7 @@ public:
     Array(Size size, no_lock_t none) : SharedData<T>(checked(size), none) {}
     template <std::integral Size>
     Array(Size size, const AnyLock& lock) : SharedData<T>(checked(size), lock) {}
-    /// A copy of the elements.
+    /// A copy of the elements; of a string literal without its final NUL.
     Array(std::initializer_list<T> elements) : SharedData<T>(elements.size()) { fill(elements); }
     Array(std::initializer_list<T> elements, no_lock_t none) : SharedData<T>(elements.size(), none) {
         fill(elements);
@@ -189,18 +192,18 @@ public:
     template <std::ranges::sized_range Range>
         requires std::convertible_to<std::ranges::range_reference_t<Range>, T> &&
                  (!std::derived_from<std::remove_cvref_t<Range>, Array>)
-    explicit Array(Range&& elements) : SharedData<T>(std::ranges::size(elements)) {
-        fill(elements);
+    explicit Array(Range&& elements) : SharedData<T>(std::ranges::size(of(elements))) {
+        fill(of(elements));
     }
     template <std::ranges::sized_range Range>
         requires std::convertible_to<std::ranges::range_reference_t<Range>, T>
-    Array(Range&& elements, no_lock_t none) : SharedData<T>(std::ranges::size(elements), none) {
-        fill(elements);
+    Array(Range&& elements, no_lock_t none) : SharedData<T>(std::ranges::size(of(elements)), none) {
+        fill(of(elements));
     }
     template <std::ranges::sized_range Range>
         requires std::convertible_to<std::ranges::range_reference_t<Range>, T>
-    Array(Range&& elements, const AnyLock& lock) : SharedData<T>(std::ranges::size(elements), lock) {
-        fill(elements);
+    Array(Range&& elements, const AnyLock& lock) : SharedData<T>(std::ranges::size(of(elements)), lock) {
+        fill(of(elements));
     }
 
     [[nodiscard]] std::size_t size() const noexcept { return this->count(); }
@@ -208,7 +211,7 @@ public:
     /// No look at the bounds.
     [[nodiscard]] T& operator[](std::size_t index) const noexcept { return this->data()[index]; }
     /// *Throws* std::out_of_range.
-    [[nodiscard]] T& at(std::size_t index) const;
+    T& at(std::size_t index) const;
     [[nodiscard]] std::span<T> span() const noexcept { return {this->data(), size()}; }
     [[nodiscard]] std::span<T> get_obj() const noexcept { return span(); }
     [[nodiscard]] T* begin() const noexcept { return this->data(); }
@@ -231,6 +234,15 @@ private:
             throw ValueError("Array: the size is " + std::to_string(size) + ", but must be 0 or more");
         }
         return static_cast<std::size_t>(size);
+    }
+    template <class Range>
+    [[nodiscard]] static decltype(auto) of(Range& elements) noexcept {
+        if constexpr (std::is_array_v<Range> && std::is_const_v<Range> && pickle::is_character<T>) {
+            const std::size_t size = std::size(elements);
+            return std::span(elements, elements[size - 1] == 0 ? size - 1 : size);
+        } else {
+            return (elements);
+        }
     }
     template <class Range>
     void fill(const Range& elements) {

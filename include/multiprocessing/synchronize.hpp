@@ -27,18 +27,44 @@
 
 namespace multiprocessing {
 
+/// What all that is acquired and released has: Python's `acquire`, and for its `with` what
+/// std::lock_guard and std::unique_lock ask for (TimedLockable).
+template <class Derived>
+class Acquirable {
+public:
+    /// Takes it. Returns false when `block` is false or the timeout passed, and others have it.
+    /// *Blocks* until then.
+    template <std::same_as<bool> Block>  // not from a number, which is a timeout everywhere
+    bool acquire(Block block, Timeout timeout = {}) const {
+        return take(block ? os::Deadline(timeout) : os::Deadline::passed());
+    }
+    bool acquire(Timeout timeout) const { return take(timeout); }
+    bool acquire() const { return take(os::Deadline::never()); }
+
+    void lock() const { take(os::Deadline::never()); }
+    void unlock() const { self().release(); }
+    [[nodiscard]] bool try_lock() const { return take(os::Deadline::passed()); }
+    template <class Rep, class Period>
+    [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& span) const {
+        return take(Timeout(span));
+    }
+    template <class Clock, class Duration>
+    [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& time) const {
+        return take(Timeout(time - Clock::now()));
+    }
+
+private:
+    [[nodiscard]] const Derived& self() const noexcept { return static_cast<const Derived&>(*this); }
+    bool take(os::Deadline deadline) const { return self().acquire_until(deadline); }
+};
+
 /// What `Lock` and `RLock` have in common, and what `get_lock()` gives: a mutex between processes
 /// that satisfies the standard's TimedLockable, so std::lock_guard is Python's `with`.
 ///
 /// *If a peer dies*: a holder whose process ends in any way lets go; the next to acquire gets the
 /// lock within 100 ms, and `abandoned()` is true until the next release.
-class AnyLock {
+class AnyLock : public Acquirable<AnyLock> {
 public:
-    /// Takes the lock. Returns false when `block` is false or the timeout passed and somebody else
-    /// has it. *Blocks* until then.
-    bool acquire(bool block = true, Timeout timeout = {}) const {
-        return lock_->acquire(block ? os::Deadline(timeout) : os::Deadline::passed());
-    }
     /// Lets go. *Throws* ValueError for a Lock that is not taken, AssertionError for an RLock that
     /// the calling thread does not own.
     void release() const;
@@ -46,18 +72,6 @@ public:
     [[nodiscard]] bool locked() const { return lock_->locked(); }
     /// Did the last holder but one end without releasing? What the lock guards may be half changed.
     [[nodiscard]] bool abandoned() const { return lock_->abandoned(); }
-
-    void lock() const { acquire(); }
-    void unlock() const { release(); }
-    [[nodiscard]] bool try_lock() const { return acquire(false); }
-    template <class Rep, class Period>
-    [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& span) const {
-        return acquire(true, span);
-    }
-    template <class Clock, class Duration>
-    [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& time) const {
-        return acquire(true, time - Clock::now());
-    }
 
     /// The same lock?
     friend bool operator==(const AnyLock& a, const AnyLock& b) noexcept { return a.lock_ == b.lock_; }
@@ -73,9 +87,11 @@ protected:
 
 private:
     friend struct pickle::HandleAccess;
+    friend class Acquirable<AnyLock>;
     friend class Condition;
     template <class T>
     friend class SharedData;
+    bool acquire_until(os::Deadline deadline) const { return lock_->acquire(deadline); }
     void save_handle(pickle::OArchive& archive) const;
     void load_handle(pickle::IArchive& archive);
 
@@ -108,16 +124,13 @@ private:
 /// A counter of permits. *Python*: `multiprocessing.Semaphore`.
 /// *If a peer dies*: the permits it had taken do not come back: who counts signals with it would be
 /// lied to.
-class Semaphore {
+class Semaphore : public Acquirable<Semaphore> {
 public:
     /// *Throws* ValueError for a negative value.
     explicit Semaphore(int value = 1)
-        : state_(shm::Shared<shm::SemaphoreState>::make(0, checked(value))) {}
+        : state_(shm::Shared<shm::SemaphoreState>::make(0, checked(value, "Semaphore"))) {}
 
-    bool acquire(bool block = true, Timeout timeout = {}) const {
-        return state_->acquire(block ? os::Deadline(timeout) : os::Deadline::passed());
-    }
-    /// *Throws* ValueError at the greatest value there is, or, bounded, at the initial one.
+    /// Gives a permit back, or, not bounded, adds one. *Throws* ValueError at the greatest value there is, or, bounded, at the initial one.
     void release() const;
     [[nodiscard]] int get_value() const { return static_cast<int>(state_->value()); }
     /// Would a try to acquire fail?
@@ -128,10 +141,12 @@ public:
 protected:
     explicit Semaphore(const shm::Shared<shm::SemaphoreState>& state) noexcept : state_(state) {}
     explicit Semaphore(pickle::Unread) noexcept {}
-    [[nodiscard]] static std::uint32_t checked(int value);
+    [[nodiscard]] static std::uint32_t checked(int value, const char* name);
 
 private:
     friend struct pickle::HandleAccess;
+    friend class Acquirable<Semaphore>;
+    bool acquire_until(os::Deadline deadline) const { return state_->acquire(deadline); }
     void save_handle(pickle::OArchive& archive) const { pickle::save_ref(archive, state_); }
     void load_handle(pickle::IArchive& archive) {
         state_ = shm::Shared<shm::SemaphoreState>(pickle::load_ref(archive, sizeof *state_));
@@ -146,7 +161,7 @@ private:
 class BoundedSemaphore : public Semaphore {
 public:
     /// *Throws* ValueError for a negative value.
-    explicit BoundedSemaphore(int value = 1) : Semaphore(make(checked(value))) {}
+    explicit BoundedSemaphore(int value = 1) : Semaphore(make(checked(value, "BoundedSemaphore"))) {}
 
 private:
     friend struct pickle::HandleAccess;
@@ -161,17 +176,13 @@ private:
 ///     condition.wait_for([&] { return ready.value(); });
 ///
 /// *If a peer dies*: a waiter that is dead takes no notification; its lock is as any other.
-class Condition {
+class Condition : public Acquirable<Condition> {
 public:
     Condition() : Condition(RLock()) {}
     explicit Condition(AnyLock lock)
         : state_(shm::Shared<shm::ConditionState>::make(0)), lock_(std::move(lock)) {}
 
-    bool acquire(bool block = true, Timeout timeout = {}) const { return lock_.acquire(block, timeout); }
     void release() const { lock_.release(); }
-    void lock() const { lock_.lock(); }
-    void unlock() const { lock_.unlock(); }
-    [[nodiscard]] bool try_lock() const { return lock_.try_lock(); }
     [[nodiscard]] bool locked() const { return lock_.locked(); }
     [[nodiscard]] bool abandoned() const { return lock_.abandoned(); }
 
@@ -189,6 +200,8 @@ public:
 
 private:
     friend struct pickle::HandleAccess;
+    friend class Acquirable<Condition>;
+    bool acquire_until(os::Deadline deadline) const { return lock_.acquire_until(deadline); }
     explicit Condition(pickle::Unread unread) noexcept : lock_(unread) {}
     void save_handle(pickle::OArchive& archive) const;
     void load_handle(pickle::IArchive& archive);
@@ -294,9 +307,9 @@ inline void AnyLock::load_handle(pickle::IArchive& archive) {
     object_ = std::move(object);
 }
 
-inline std::uint32_t Semaphore::checked(int value) {
+inline std::uint32_t Semaphore::checked(int value, const char* name) {
     if (value < 0) {
-        throw ValueError("Semaphore: the initial value is " + std::to_string(value) +
+        throw ValueError(std::string(name) + ": the initial value is " + std::to_string(value) +
                          ", but must be 0 or more");
     }
     return static_cast<std::uint32_t>(value);
@@ -310,8 +323,8 @@ inline shm::Shared<shm::SemaphoreState> BoundedSemaphore::make(std::uint32_t bou
 
 inline void Semaphore::release() const {
     if (!state_->release()) {
-        throw ValueError("Semaphore.release(): semaphore or lock released too many times (its bound is " +
-                         std::to_string(state_->bound()) + ")");
+        throw ValueError("Semaphore.release(): semaphore or lock released too many times (there can "
+                         "be no more than " + std::to_string(state_->bound()) + " permits)");
     }
 }
 

@@ -4,6 +4,8 @@
 // seconds as in Python, or from std::nullopt, which is Python's None.
 #pragma once
 
+#include <multiprocessing/exceptions.hpp>
+
 #include <chrono>
 #include <concepts>
 #include <optional>
@@ -12,6 +14,7 @@
 namespace multiprocessing {
 
 /// How long a call may block. Negative counts as 0; std::nullopt (and no argument) is for ever.
+/// *Throws* ValueError for what is not a number (NaN).
 ///
 ///     q.get(1.5s);  q.get(2);  lock.acquire(true, std::nullopt);
 class Timeout {
@@ -19,16 +22,16 @@ public:
     constexpr Timeout() noexcept = default;
     constexpr Timeout(std::nullopt_t) noexcept {}
     template <class Rep, class Period>
-    constexpr Timeout(std::chrono::duration<Rep, Period> duration) noexcept
+    constexpr Timeout(std::chrono::duration<Rep, Period> duration)
         : span_(clamp(std::chrono::duration<double>(duration).count(), duration)) {}
     template <class Number>
         requires(std::integral<Number> || std::floating_point<Number>) &&
                 (!std::same_as<Number, bool>)
-    constexpr Timeout(Number seconds) noexcept
+    constexpr Timeout(Number seconds)
         : Timeout(std::chrono::duration<double>(static_cast<double>(seconds))) {}
     template <class T>
         requires std::constructible_from<Timeout, T> && (!std::same_as<T, std::nullopt_t>)
-    constexpr Timeout(const std::optional<T>& seconds) noexcept
+    constexpr Timeout(const std::optional<T>& seconds)
         : Timeout(seconds ? Timeout(*seconds) : Timeout()) {}
 
     /// The time, at least 0, or nothing for "for ever".
@@ -43,7 +46,11 @@ private:
 
     template <class Rep, class Period>
     static constexpr std::optional<std::chrono::nanoseconds>
-    clamp(double seconds, std::chrono::duration<Rep, Period> duration) noexcept {
+    clamp(double seconds, std::chrono::duration<Rep, Period> duration) {
+        if (seconds != seconds) {
+            throw ValueError("the timeout is not a number (NaN): give seconds, a std::chrono "
+                             "duration, or std::nullopt to wait for ever");
+        }
         if (!(seconds > 0)) return std::chrono::nanoseconds(0);
         if (seconds > longest_seconds) return std::nullopt;
         return std::chrono::duration_cast<std::chrono::nanoseconds>(duration);

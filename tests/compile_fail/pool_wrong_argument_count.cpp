@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // One argument where the function wants two.
-// EXPECT: the function cannot be called with these arguments
+// EXPECT: the function cannot be called with copies of these arguments: check their number
 #include <multiprocessing/pool.hpp>
 
 int add(int a, int b) { return a + b; }

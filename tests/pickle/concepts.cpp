@@ -8,7 +8,10 @@
 #include <boost/serialization/is_bitwise_serializable.hpp>
 #include <boost/serialization/split_free.hpp>
 
+#include <array>
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <functional>
 #include <iterator>
 #include <mutex>
@@ -119,6 +122,37 @@ public:
     int x = 0;
 };
 
+struct PointsFirst {
+    const char* text;
+};
+struct PointsLater {
+    double values[2];
+    Plain plain;
+    std::chrono::seconds span;
+    bool flag;
+    PointsLater* next;
+};
+struct PointsInArray {
+    int n;
+    void* pointers[2];
+};
+struct Calls {
+    int (*function)(int);
+};
+struct DerivedPoints : Plain {
+    int* p;
+};
+struct NoPointers {
+    char text[64];
+    Plain plain[2];
+    std::array<int, 3> numbers;
+    std::chrono::seconds span;
+    std::uint64_t offset;
+    Colour colour;
+    unsigned bits : 3;
+    bool flag;
+};
+
 }  // namespace concepts_test
 
 BOOST_IS_BITWISE_SERIALIZABLE(concepts_test::ByDeclaration)
@@ -208,4 +242,19 @@ TEST_CASE("closures with captures are not picklable, those without are", "[pickl
     STATIC_REQUIRE(Picklable<decltype(none)>);
     CHECK(mp::pickle::dumps(none).size() == sizeof(std::uint64_t));
     CHECK(round_trip(none)(1) == 2);
+}
+
+TEST_CASE("a class that points elsewhere is not its bytes", "[pickle]") {
+    using namespace concepts_test;
+    using mp::pickle::has_pointer_member;
+    STATIC_REQUIRE(has_pointer_member<PointsFirst>);
+    STATIC_REQUIRE(has_pointer_member<PointsLater>);
+    STATIC_REQUIRE(has_pointer_member<PointsInArray>);
+    STATIC_REQUIRE(has_pointer_member<Calls>);
+    STATIC_REQUIRE(has_pointer_member<DerivedPoints>);
+    STATIC_REQUIRE_FALSE(has_pointer_member<Plain>);
+    STATIC_REQUIRE_FALSE(has_pointer_member<NoPointers>);
+    STATIC_REQUIRE_FALSE(Bitwise<PointsLater>);
+    STATIC_REQUIRE_FALSE(Picklable<PointsLater>);
+    STATIC_REQUIRE(Bitwise<NoPointers>);
 }

@@ -40,10 +40,21 @@ struct RequireTravellingCallable {
         "a callable that travels to another process must be a function pointer, a captureless "
         "lambda, a member function pointer, a function object with serialize(), or "
         "mp::partial(f, args...)");
-    static constexpr bool value = TravellingCallable<F>;
+    static constexpr bool value = true;  // one complaint is enough
 };
 template <class F>
 inline constexpr bool require_travelling_callable = RequireTravellingCallable<F>::value;
+
+/// A null pointer or an empty std::function: there is nothing to call.
+template <class F>
+[[nodiscard]] bool is_null_callable(const F& callable) noexcept {
+    if constexpr (is_function_pointer<F> || std::is_member_pointer_v<F> ||
+                  requires { typename F::result_type; callable.target_type(); }) {
+        return callable == nullptr;
+    } else {
+        return false;
+    }
+}
 
 template <TravellingCallable F>
 void save_callable(OArchive& archive, const F& callable) {

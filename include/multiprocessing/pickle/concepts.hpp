@@ -14,6 +14,8 @@
 #include <complex>
 #include <concepts>
 #include <cstddef>
+#include <functional>
+#include <span>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -97,12 +99,52 @@ template <class T>
 concept Stateless = std::is_class_v<T> && Complete<T> && std::is_empty_v<T> &&
                     std::default_initializable<T> && !HasSerialize<T>;
 
-/// A class that is nothing but its bytes, by its shape. Pointers inside cannot be seen from here.
+namespace shape_probe {
+
+struct Anything {
+    template <class T>
+    operator T() const noexcept;
+};
+struct Pointer {
+    template <class T>
+    operator T*() const noexcept;
+};
+template <class T, std::size_t... I>
+[[nodiscard]] consteval bool is_pointer_at(std::index_sequence<I...>) {
+    return requires { T{(static_cast<void>(I), Anything{})..., Pointer{}}; };
+}
+template <class T, std::size_t... Places>
+[[nodiscard]] consteval bool is_pointer_at_any(std::index_sequence<Places...>) {
+    return (is_pointer_at<T>(std::make_index_sequence<Places>()) || ...);
+}
+
+}  // namespace shape_probe
+
+/// An aggregate with a pointer among its first members. Deeper ones cannot be seen from here.
+template <class T>
+inline constexpr bool has_pointer_member = false;
+template <class T>
+    requires std::is_aggregate_v<T> && std::is_class_v<T>
+inline constexpr bool has_pointer_member<T> =
+    shape_probe::is_pointer_at_any<T>(std::make_index_sequence<16>());
+
+/// A class that refers to what is elsewhere, though it is trivially copyable.
+template <class T>
+inline constexpr bool is_view = false;
+template <class C, class Traits>
+inline constexpr bool is_view<std::basic_string_view<C, Traits>> = true;
+template <class T, std::size_t extent>
+inline constexpr bool is_view<std::span<T, extent>> = true;
+template <class T>
+inline constexpr bool is_view<std::reference_wrapper<T>> = true;
+
+/// A class that is nothing but its bytes, by its shape.
 template <class T>
 concept PlainClass =
     (std::is_class_v<T> || std::is_union_v<T>) && Complete<T> && !std::is_empty_v<T> &&
     std::is_trivially_copyable_v<T> && std::is_copy_constructible_v<T> &&
-    std::default_initializable<T> && !is_in_std<T>() && !HasCodec<T> && !HasSerialize<T>;
+    std::default_initializable<T> && !is_in_std<T>() && !HasCodec<T> && !HasSerialize<T> &&
+    !has_pointer_member<T>;
 
 template <class T>
 struct IsBitwise

@@ -72,7 +72,8 @@ inline void check_may_wait(const ProcessState& state, std::string_view what) {
     if (state.relation == Relation::current || state.creator != os::this_pid()) {
         throw AssertionError(
             complaint(rule + " a child process", state,
-                      "it is no child of the process with pid " + std::to_string(os::this_pid())));
+                      "it is not a child of this process, whose pid is " +
+                          std::to_string(os::this_pid())));
     }
 }
 
@@ -182,7 +183,7 @@ inline void close(ProcessState& state) {
             status = "stopped";
             if (*code < 0) {
                 status += " exitcode=-" + os::signal_name(-*code);
-            } else if (*code > 0) {
+            } else {
                 status += " exitcode=" + std::to_string(*code);
             }
         } else {

@@ -13,6 +13,7 @@
 #include <multiprocessing/runtime/report.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -73,6 +74,33 @@ inline void finish_at_exit() {
     finish_process();
     os::flush_standard_streams();
     os::exit_at_once(code);
+}
+
+namespace exit_detail {
+
+inline constinit std::atomic<std::terminate_handler> terminate_handler{nullptr};
+
+/// std::terminate's part: an uncaught SystemExit is an exit, anything else is for who was here before.
+[[noreturn]] inline void end_on_system_exit() {
+    try {
+        if (std::current_exception()) throw;
+    } catch (const SystemExit& exit) {
+        if (exit.message()) os::write_to_stderr(*exit.message() + "\n");
+        std::exit(exit.code());
+    } catch (...) {
+    }
+    if (const auto before = terminate_handler.load()) before();
+    std::abort();
+}
+
+}  // namespace exit_detail
+
+/// Throws it, such that it ends the process in an orderly way where nobody catches it.
+[[noreturn]] inline void throw_system_exit(SystemExit exit) {
+    if (std::get_terminate() != exit_detail::end_on_system_exit) {
+        exit_detail::terminate_handler = std::set_terminate(exit_detail::end_on_system_exit);
+    }
+    throw exit;
 }
 
 /// Runs a child's target and leaves. Nothing gets out of here: below are the parent's frames.

@@ -92,14 +92,14 @@ inline std::vector<shm::Ticket> ReceivedObject::cut_tickets(std::span<const std:
     std::uint32_t count = 0;
     const auto cut = [&](void* to, std::size_t size) {
         if (size > body.size()) {
-            throw UnpicklingError("the message is no pickled object: was it sent by send_bytes?");
+            throw UnpicklingError("the message is not a pickled object: was it sent by send_bytes?");
         }
         if (size != 0) std::memcpy(to, body.last(size).data(), size);
         body = body.first(body.size() - size);
     };
     cut(&count, sizeof count);
     if (count > body.size() / sizeof(shm::Ticket)) {
-        throw UnpicklingError("the message is no pickled object: was it sent by send_bytes?");
+        throw UnpicklingError("the message is not a pickled object: was it sent by send_bytes?");
     }
     std::vector<shm::Ticket> tickets(count);
     cut(tickets.data(), count * sizeof(shm::Ticket));

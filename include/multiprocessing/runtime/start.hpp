@@ -27,7 +27,8 @@ inline void check_may_start(const ProcessState& state) {
     const std::lock_guard lock(me.self->mutex);
     if (me.self->daemon) {
         throw AssertionError(complaint("daemonic processes are not allowed to have children", state,
-                                       "'" + me.self->name + "', which starts it, is a daemon"));
+                                       "it would be a child of '" + me.self->name +
+                                           "', which is a daemon, as a Pool's workers are"));
     }
 }
 

@@ -113,6 +113,7 @@ public:
         (pickle::Picklable<Args>&&...)
         : f_(pickle::load_callable<F>(archive)), args_{pickle::load_new<Args>(archive)...} {}
 
+    [[nodiscard]] bool is_null() const noexcept { return pickle::is_null_callable(f_); }
     void run() override { invoke_kept(f_, args_); }
     void save(pickle::OArchive& archive) const override;
 
@@ -143,9 +144,16 @@ template <class F, class... Args>
 std::unique_ptr<Target> make_target(F&& f, Args&&... args) {
     static_assert(Runnable<F, Args...>,
                   "the target cannot be called with copies of these arguments: check their number "
-                  "and types (references need std::ref, and reach the child's copy only)");
+                  "and types (string literals are kept as std::string; what it takes by reference is "
+                  "the child's copy)");
     using Made = CallTarget<Kept<F>, Kept<Args>...>;
-    return std::make_unique<Made>(std::in_place, std::forward<F>(f), std::forward<Args>(args)...);
+    auto made =
+        std::make_unique<Made>(std::in_place, std::forward<F>(f), std::forward<Args>(args)...);
+    if (made->is_null()) {
+        throw ValueError("Process: the target of type " + pickle::type_name<Kept<F>>() +
+                         " is null: give it something to call, or no target at all");
+    }
+    return made;
 }
 
 }  // namespace multiprocessing::runtime

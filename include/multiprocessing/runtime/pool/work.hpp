@@ -39,6 +39,11 @@ decltype(auto) call(F& f, Args&... args) {
 template <class F, class... Args>
 concept Callable = std::invocable<F&, Args&&...> || std::invocable<F&, Args&...>;
 
+template <class T>
+inline constexpr bool is_reference_wrapper = false;
+template <class T>
+inline constexpr bool is_reference_wrapper<std::reference_wrapper<T>> = true;
+
 /// One argument for each call, or the elements of a tuple (`starmap`, `apply`).
 enum class Calling { whole, spread };
 
@@ -83,8 +88,9 @@ struct Work {
     static_assert(calling == Calling::whole || TupleLike<Item>,
                   "starmap is for a range of tuples, pairs or arrays: for other items there is map");
     using Step = Invoke<calling, F, Item>;
-    static_assert(Step::possible, "the function cannot be called with these arguments: for a range of "
-                                  "tuples there is starmap");
+    static_assert(Step::possible,
+                  "the function cannot be called with copies of these arguments: check their number and "
+                  "types (string literals travel as std::string; for a range of tuples there is starmap)");
     using Returned = decltype(Step::run(std::declval<F&>(), std::declval<Item&>()));
     using R = ResultOf<Returned>;
     static_assert(pickle::Picklable<R>,
@@ -97,6 +103,9 @@ struct Work {
 
     /// Writes the callable; then come the items, an array of them at the next multiple of 64.
     static void write_callable(pickle::Buffer& buffer, pickle::Cargo& cargo, const F& f) {
+        if (pickle::is_null_callable(f)) {
+            throw ValueError("Pool: the function of type " + pickle::type_name<F>() + " is null");
+        }
         pickle::OArchive archive(buffer, &cargo);
         pickle::while_pickling([&] { pickle::save_callable(archive, f); });
         if constexpr (plain) {
