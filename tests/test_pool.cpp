@@ -1006,3 +1006,19 @@ TEST_CASE("what is thrown without a message is told by its type", "[pool]") {
     const mp::Pool pool(1);
     CHECK_THROWS_WITH(pool.apply([] { throw 42; }), "int");
 }
+
+TEST_CASE("the end of a pool ends a map of an endless range", "[pool]") {
+    const mp::Pool pool(2);
+    const mp::Event begun;
+    std::thread ending([&] {
+        begun.wait(30);
+        pool.terminate();
+    });
+    const auto begin = [](const mp::Event& event, int x) {
+        event.set();
+        return x;
+    };
+    CHECK_THROWS_AS(pool.map(mp::partial(begin, begun), std::views::iota(0)), mp::CancelledError);
+    ending.join();
+    pool.join();
+}

@@ -513,6 +513,7 @@ TEST_CASE("a daemon has no children, and its flag is inherited", "[process][fork
                 what.find("'d'") != std::string::npos;
             mp::exit(right ? 0 : 3);
         }
+        mp::exit(4);
     });
     CHECK(run(p) == 0);
 }
@@ -549,7 +550,15 @@ TEST_CASE("only the creator starts, joins and asks", "[process][fork]") {
 
 TEST_CASE("a child has no stdin", "[process][fork][spawn]") {
     const auto ctx = mp::get_context(GENERATE(from_range(methods())));
-    CHECK(run(ctx.Process([] { mp::exit(std::getchar() == EOF ? 0 : 1); })) == 0);
+    const mp::os::Fd ours = mp::os::duplicate(STDIN_FILENO);
+    {
+        const auto [reading, writing] = mp::os::pipe();
+        REQUIRE(::write(writing.get(), "x", 1) == 1);
+        ::dup2(reading.get(), STDIN_FILENO);
+    }
+    const int end = run(ctx.Process([] { mp::exit(std::getchar() == EOF ? 0 : 1); }));
+    ::dup2(ours.get(), STDIN_FILENO);
+    CHECK(end == 0);
 }
 
 TEST_CASE("what is buffered is written once", "[process][fork][spawn]") {

@@ -415,7 +415,7 @@ auto Pool::gather(F f, Range& items, int chunksize, bool wait_for_room) const {
     pool.begin_feeding();
     const EndFeeding at_end{pool};
     Chunks chunks(pool.size(), chunksize, sizeof(Item));
-    if constexpr (std::ranges::sized_range<Range> || std::ranges::forward_range<Range>) {
+    if constexpr (Finite<Range>) {
         const auto size = static_cast<std::uint64_t>(std::ranges::distance(items));
         chunks.expect(size);
         job->expect(size);

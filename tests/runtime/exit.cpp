@@ -5,9 +5,12 @@
 #include "runtime/helpers.hpp"
 #include "support/catch.hpp"
 
+#include <csignal>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+
+#include <unistd.h>
 
 namespace mp = multiprocessing;
 using support::run;
@@ -59,4 +62,33 @@ TEST_CASE("a child does not run its parent's exit functions", "[exit][fork]") {
     CHECK(run(mp::Process([] { std::exit(0); })) == 0);
     CHECK_FALSE(reader.poll());
     CHECK(mp::runtime::unregister_exit(id));
+}
+
+TEST_CASE("daemons are asked to end before they are killed", "[exit][fork][spawn]") {
+    const auto method = GENERATE(from_range(mp::get_all_start_methods()));
+    auto [reader, writer] = mp::Pipe(false);
+    const mp::Process parent(
+        [](const std::string& start_method, const mp::Connection& out) {
+            auto [ready, tell] = mp::Pipe(false);
+            const mp::Process daemon = mp::get_context(start_method).Process(
+                {.daemon = true},
+                [](const mp::Connection& to, const mp::Connection& started) {
+                    static int descriptor;
+                    descriptor = to.fileno();
+                    std::signal(SIGTERM, [](int) {
+                        const auto written = ::write(descriptor, "asked", 5);
+                        ::_exit(written == 5 ? 0 : 1);
+                    });
+                    support::report_and_wait(started);
+                },
+                out, tell);
+            daemon.start();
+            static_cast<void>(ready.recv<int>());
+        },
+        method, writer);
+    CHECK(run(parent) == 0);
+    writer.close();
+    char asked[8] = {};
+    CHECK(::read(reader.fileno(), asked, sizeof asked) == 5);
+    CHECK(std::string(asked) == "asked");
 }

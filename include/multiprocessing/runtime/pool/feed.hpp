@@ -36,6 +36,12 @@ struct Assignable<std::pair<const Key, T>> {
 template <class Range>
 using ItemOf = typename Assignable<pickle::travel_decay_t<std::ranges::range_value_t<Range>>>::type;
 
+/// What can be counted before it is read. An endless range has no size, and what stands for its end
+/// is not an iterator.
+template <class Range>
+concept Finite = std::ranges::sized_range<Range> ||
+                 (std::ranges::forward_range<Range> && std::ranges::common_range<Range>);
+
 /// While it lives the pool does not stop for lack of work. After Engine::begin_feeding().
 class EndFeeding {
 public:

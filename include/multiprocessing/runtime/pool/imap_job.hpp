@@ -186,8 +186,7 @@ public:
         ImapJob<typename TheWork::R>::begin();
     }
     void read_to_the_end() override {
-        // Where the end is an iterator too, or the size is known, there is one to come to.
-        if constexpr (has_end) this->read_everything();
+        if constexpr (Finite<Source>) this->read_everything();
     }
 
 protected:
@@ -207,9 +206,6 @@ protected:
 
 private:
     using Source = std::remove_reference_t<Kept>;
-    static constexpr bool has_end =
-        std::ranges::sized_range<Source> ||
-        (std::ranges::forward_range<Source> && std::ranges::common_range<Source>);
 
     std::shared_ptr<Engine> engine_;
     Kept range_;
