@@ -97,9 +97,8 @@ inline constinit std::atomic<std::terminate_handler> terminate_handler{nullptr};
 
 /// Throws it, such that it ends the process in an orderly way where nobody catches it.
 [[noreturn]] inline void throw_system_exit(SystemExit exit) {
-    if (std::get_terminate() != exit_detail::end_on_system_exit) {
-        exit_detail::terminate_handler = std::set_terminate(exit_detail::end_on_system_exit);
-    }
+    const auto before = std::set_terminate(exit_detail::end_on_system_exit);
+    if (before != exit_detail::end_on_system_exit) exit_detail::terminate_handler = before;
     throw exit;
 }
 
