@@ -171,8 +171,7 @@ private:
 /// none at the timeout. With no objects it waits for the timeout alone. *Python*:
 /// `connection.wait`.
 std::vector<Waitable> wait(std::span<const Waitable> objects, Timeout timeout);
-inline std::vector<Waitable> wait(std::initializer_list<Waitable> objects,
-                                                Timeout timeout = {}) {
+inline std::vector<Waitable> wait(std::initializer_list<Waitable> objects, Timeout timeout = {}) {
     return wait(std::span<const Waitable>(objects.begin(), objects.size()), timeout);
 }
 /// The same for a range of any of these.

@@ -7,6 +7,7 @@
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/os/cpu.hpp>
 #include <multiprocessing/pickle/callable.hpp>
+#include <multiprocessing/pool_results.hpp>
 #include <multiprocessing/process.hpp>
 #include <multiprocessing/range.hpp>
 #include <multiprocessing/runtime/action.hpp>
@@ -15,14 +16,11 @@
 #include <multiprocessing/runtime/pool/feed.hpp>
 #include <multiprocessing/runtime/pool/imap_job.hpp>
 #include <multiprocessing/runtime/pool/map_job.hpp>
-#include <multiprocessing/timeout.hpp>
 
 #include <concepts>
 #include <cstdint>
-#include <exception>
 #include <functional>
 #include <initializer_list>
-#include <iterator>
 #include <memory>
 #include <optional>
 #include <ranges>
@@ -30,7 +28,6 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
-#include <variant>
 #include <vector>
 
 namespace multiprocessing {
@@ -46,71 +43,6 @@ struct PoolOptions {
     std::optional<int> maxtasksperchild = std::nullopt;
     /// The start method of the workers, as `mp::get_context("spawn")`.
     std::optional<runtime::ContextBase> context = std::nullopt;
-};
-
-/// The result of a call that has been given to a pool. A handle: copies are the same result.
-/// *Python*: `AsyncResult`.
-template <class R>
-class AsyncResult {
-    // What stands for nothing is std::monostate inside.
-    using Stored = std::conditional_t<std::is_void_v<R>, std::monostate, R>;
-    using State = runtime::pool::AsyncState<Stored>;
-
-public:
-    /// Waits, and returns the value or throws what the function threw, as the same type where it is
-    /// one of std, of this library or registered, else RemoteError. *Throws* TimeoutError when the
-    /// time is over; WorkerLostError when the worker died with the task in hand; CancelledError.
-    R get(Timeout timeout = {}) const&;
-    /// The same; moves the value out, which other handles of it have no more then.
-    R get(Timeout timeout = {}) &&;
-    /// Waits until it is ready or the time is over.
-    void wait(Timeout timeout = {}) const { static_cast<void>(wait_until_ready(timeout)); }
-    [[nodiscard]] bool ready() const { return state_->ready(); }
-    /// Whether it ended without an exception. *Throws* ValueError before it is ready.
-    bool successful() const;
-    /// Has `callback(value)`, or `error_callback(std::exception_ptr)`, run when the result comes:
-    /// in the pool's thread before get() returns, where what it throws becomes the outcome, or here if
-    /// it has come already. *Python*: the arguments of `apply_async`.
-    template <class Callback, class ErrorCallback = std::nullptr_t>
-    const AsyncResult& then(Callback callback, ErrorCallback error_callback = nullptr) const;
-    /// Gives the result up: get() throws CancelledError, and what no worker has begun will not be
-    /// run. Returns false if it was over already.
-    bool cancel() const;
-
-private:
-    friend class Pool;
-    AsyncResult(std::shared_ptr<State> state, const std::shared_ptr<runtime::pool::Engine>& engine,
-                const std::shared_ptr<runtime::pool::Job>& job)
-        : state_(std::move(state)), engine_(engine), job_(job) {}
-    bool wait_until_ready(const Timeout& timeout) const;
-    Stored& wait_for_value(const Timeout& timeout) const;
-
-    std::shared_ptr<State> state_;
-    std::weak_ptr<runtime::pool::Engine> engine_;
-    std::weak_ptr<runtime::pool::Job> job_;
-};
-
-/// Results one by one, an input range: `for (auto&& r : pool.imap(f, items))`. The items are read as
-/// results are taken. An exception is thrown where the value would be, and the iteration may go on.
-/// A handle: copies go through the same results. *Python*: `IMapIterator`.
-template <class R>
-class IMapIterator {
-public:
-    using value_type = R;
-    class iterator;
-
-    /// The next result. *Throws* what the function threw for the item; StopIteration after the last;
-    /// TimeoutError when the time is over (call it again).
-    R next(Timeout timeout = {}) const;
-
-    [[nodiscard]] iterator begin() const { return iterator(job_); }
-    [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
-
-private:
-    friend class Pool;
-    explicit IMapIterator(std::shared_ptr<runtime::pool::ImapJob<R>> job) : job_(std::move(job)) {}
-
-    std::shared_ptr<runtime::pool::ImapJob<R>> job_;
 };
 
 /// A fixed number of worker processes. *Python*: `multiprocessing.Pool`.
@@ -235,121 +167,6 @@ private:
 
 // ---------------------------------------------------------------------------------------------------
 
-template <class R>
-bool AsyncResult<R>::wait_until_ready(const Timeout& timeout) const {
-    if (ready()) return true;
-    if (const auto engine = engine_.lock()) {
-        timeout.forever() ? engine->check_may_wait() : engine->check_own();
-    }
-    return state_->wait(timeout);
-}
-
-template <class R>
-typename AsyncResult<R>::Stored& AsyncResult<R>::wait_for_value(const Timeout& timeout) const {
-    if (!wait_until_ready(timeout)) {
-        throw TimeoutError("AsyncResult.get(): no result in the time given");
-    }
-    if (state_->exception()) std::rethrow_exception(state_->exception());
-    return state_->value();
-}
-
-template <class R>
-R AsyncResult<R>::get(Timeout timeout) const& {
-    Stored& value = wait_for_value(timeout);
-    if constexpr (!std::is_void_v<R>) return value;
-}
-
-template <class R>
-R AsyncResult<R>::get(Timeout timeout) && {
-    Stored& value = wait_for_value(timeout);
-    if constexpr (!std::is_void_v<R>) {
-        return std::move(value);
-    }
-}
-
-template <class R>
-bool AsyncResult<R>::successful() const {
-    if (!ready()) throw ValueError("AsyncResult.successful(): the result is not ready");
-    return !state_->exception();
-}
-
-template <class R>
-template <class Callback, class ErrorCallback>
-const AsyncResult<R>& AsyncResult<R>::then(Callback callback, ErrorCallback error_callback) const {
-    typename State::Callback on_value;
-    typename State::ErrorCallback on_error;
-    if constexpr (!std::same_as<Callback, std::nullptr_t>) {
-        if constexpr (std::is_void_v<R>) {
-            static_assert(std::invocable<Callback&>,
-                          "the callback of a call without a result takes no argument");
-        } else {
-            static_assert(std::invocable<Callback&, const R&>,
-                          "the callback takes the result, by value or by const reference");
-        }
-        on_value = [call = std::move(callback)](const Stored& value) mutable {
-            if constexpr (std::is_void_v<R>) {
-                static_cast<void>(value);
-                std::invoke(call);
-            } else {
-                std::invoke(call, value);
-            }
-        };
-    }
-    if constexpr (!std::same_as<ErrorCallback, std::nullptr_t>) {
-        static_assert(std::invocable<ErrorCallback&, std::exception_ptr>,
-                      "the error callback takes a std::exception_ptr");
-        on_error = std::move(error_callback);
-    }
-    state_->then(std::move(on_value), std::move(on_error));
-    return *this;
-}
-
-template <class R>
-bool AsyncResult<R>::cancel() const {
-    const auto engine = engine_.lock();
-    const auto job = job_.lock();
-    if (ready() || !engine || !job) return false;
-    engine->check_own();
-    return engine->cancel(job);
-}
-
-/// Takes when it is moved on; throws, where there was an exception, when it is looked at.
-template <class R>
-class IMapIterator<R>::iterator {
-public:
-    using value_type = R;
-    using difference_type = std::ptrdiff_t;
-    using iterator_concept = std::input_iterator_tag;
-
-    explicit iterator(std::shared_ptr<runtime::pool::ImapJob<R>> job) : job_(std::move(job)) { ++*this; }
-    [[nodiscard]] R& operator*() const {
-        if (const auto* error = std::get_if<1>(&*outcome_)) std::rethrow_exception(*error);
-        return std::get<0>(*outcome_);
-    }
-    iterator& operator++() {
-        // Gone before the next is waited for.
-        outcome_.reset();
-        if (auto next = job_->next(os::Deadline::never())) outcome_.emplace(std::move(*next));
-        return *this;
-    }
-    void operator++(int) { ++*this; }
-    friend bool operator==(const iterator& it, std::default_sentinel_t) noexcept {
-        return !it.outcome_;
-    }
-
-private:
-    std::shared_ptr<runtime::pool::ImapJob<R>> job_;
-    mutable std::optional<typename runtime::pool::ImapJob<R>::Outcome> outcome_;
-};
-
-template <class R>
-R IMapIterator<R>::next(Timeout timeout) const {
-    auto outcome = job_->next(timeout);
-    if (!outcome) throw StopIteration();
-    if (auto* error = std::get_if<1>(&*outcome)) std::rethrow_exception(*error);
-    return std::move(std::get<0>(*outcome));
-}
-
 inline runtime::pool::Settings Pool::settings(PoolOptions options) {
     const int processes = options.processes ? *options.processes : process_cpu_count();
     if (processes < 1) {
@@ -379,7 +196,7 @@ inline std::vector<Process> Pool::workers() const {
 template <class F, class... Args>
 auto Pool::apply_async(F f, Args&&... args) const {
     using namespace runtime::pool;
-    static_assert(!(is_reference_wrapper<std::decay_t<Args>> || ...),
+    static_assert((std::same_as<std::unwrap_ref_decay_t<Args>, std::decay_t<Args>> && ...),
                   "a pool's function is called with copies in another process: std::ref has no effect; "
                   "return what has changed, or share it as mp::Value or mp::Array");
     using Item = std::tuple<pickle::travel_decay_t<Args>...>;

@@ -78,6 +78,12 @@ inline void finish_at_exit() {
 
 namespace exit_detail {
 
+/// Says what there is to say; returns the exit code.
+inline int heed(const SystemExit& exit) {
+    if (exit.message()) os::write_to_stderr(*exit.message() + "\n");
+    return exit.code();
+}
+
 inline constinit std::atomic<std::terminate_handler> terminate_handler{nullptr};
 
 /// std::terminate's part: an uncaught SystemExit is an exit, anything else is for who was here before.
@@ -85,8 +91,7 @@ inline constinit std::atomic<std::terminate_handler> terminate_handler{nullptr};
     try {
         if (std::current_exception()) throw;
     } catch (const SystemExit& exit) {
-        if (exit.message()) os::write_to_stderr(*exit.message() + "\n");
-        std::exit(exit.code());
+        std::exit(heed(exit));
     } catch (...) {
     }
     if (const auto before = terminate_handler.load()) before();
@@ -114,8 +119,7 @@ template <class Run>
         run();
         code = 0;
     } catch (const SystemExit& exit) {
-        code = exit.code();
-        if (exit.message()) os::write_to_stderr(*exit.message() + "\n");
+        code = exit_detail::heed(exit);
     } catch (const abi::__forced_unwind&) {
         // pthread_exit or a cancellation. To go on unwinding is to run the parent's destructors.
         leave_child(0);

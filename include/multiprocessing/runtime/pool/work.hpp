@@ -39,11 +39,6 @@ decltype(auto) call(F& f, Args&... args) {
 template <class F, class... Args>
 concept Callable = std::invocable<F&, Args&&...> || std::invocable<F&, Args&...>;
 
-template <class T>
-inline constexpr bool is_reference_wrapper = false;
-template <class T>
-inline constexpr bool is_reference_wrapper<std::reference_wrapper<T>> = true;
-
 /// One argument for each call, or the elements of a tuple (`starmap`, `apply`).
 enum class Calling { whole, spread };
 
