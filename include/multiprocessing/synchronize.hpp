@@ -130,7 +130,8 @@ public:
     explicit Semaphore(int value = 1)
         : state_(shm::Shared<shm::SemaphoreState>::make(0, checked(value, "Semaphore"))) {}
 
-    /// Gives a permit back, or, not bounded, adds one. *Throws* ValueError at the greatest value there is, or, bounded, at the initial one.
+    /// Gives a permit back, or, not bounded, adds one. *Throws* ValueError at the greatest value there
+    /// is, or, bounded, at the initial one.
     void release() const;
     [[nodiscard]] int get_value() const { return static_cast<int>(state_->value()); }
     /// Would a try to acquire fail?
