@@ -5,6 +5,7 @@
 
 #include <multiprocessing/connection.hpp>
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/executable.hpp>
 #include <multiprocessing/pool.hpp>
 #include <multiprocessing/process.hpp>
 #include <multiprocessing/queues.hpp>
@@ -12,6 +13,7 @@
 #include <multiprocessing/sharedctypes.hpp>
 #include <multiprocessing/synchronize.hpp>
 
+#include <filesystem>
 #include <initializer_list>
 #include <optional>
 #include <string>
@@ -117,6 +119,11 @@ public:
     [[nodiscard]] multiprocessing::RawArray<T> RawArray(std::initializer_list<T> elements) const {
         return multiprocessing::RawArray<T>(elements);
     }
+    /// See `mp::set_executable` and `mp::set_forkserver_preload`, which these are.
+    void set_executable(const std::filesystem::path& path) const;
+    void set_forkserver_preload(std::vector<runtime::Action> functions) const;
+    void freeze_support() const { multiprocessing::freeze_support(); }
+    [[nodiscard]] std::vector<std::string> get_all_start_methods() const;
     [[nodiscard]] int cpu_count() const noexcept { return multiprocessing::cpu_count(); }
     [[nodiscard]] auto current_process() const { return multiprocessing::current_process(); }
     [[nodiscard]] auto parent_process() const { return multiprocessing::parent_process(); }
@@ -139,6 +146,16 @@ Context get_context(std::optional<std::string_view> method = std::nullopt);
 void set_start_method(std::optional<std::string_view> method, bool force = false);
 /// The names of all start methods, the default first.
 [[nodiscard]] std::vector<std::string> get_all_start_methods();
+/// Which file spawned children and fork servers run: a copy of this program, or a script that
+/// executes one with all its arguments and environment. Empty: this program's own, whatever has become
+/// of its name since. A start throws std::system_error when there is no such file, and
+/// std::runtime_error when it is another program or another build (by build id).
+void set_executable(const std::filesystem::path& path);
+/// Functions that a fork server runs once, before its first child, which then has in memory what they
+/// have loaded. For servers that are yet to start. What one throws is reported on stderr; the server
+/// goes on.
+/// *Python*: `set_forkserver_preload(["module", ...])`.
+void set_forkserver_preload(std::vector<runtime::Action> functions);
 
 // ---------------------------------------------------------------------------------------------------
 
@@ -171,6 +188,32 @@ inline void set_start_method(std::optional<std::string_view> method, bool force)
     std::optional<runtime::StartMethod> chosen;
     if (method) chosen = runtime::start_method_named(*method);
     runtime::default_start_method().set(chosen, force);
+}
+
+inline void set_executable(const std::filesystem::path& path) {
+    os::ExecutablePath::set(path.string());
+}
+
+inline void set_forkserver_preload(std::vector<runtime::Action> functions) {
+    for (const auto& function : functions) {
+        if (!function) throw ValueError("set_forkserver_preload: one of the functions is null");
+        pickle::Buffer scratch;
+        pickle::OArchive archive(scratch);
+        function.save(archive);  // throws PicklingError now, not at a start somewhere
+    }
+    runtime::forkserver::Preload::set(std::move(functions));
+}
+
+inline void Context::set_executable(const std::filesystem::path& path) const {
+    multiprocessing::set_executable(path);
+}
+
+inline void Context::set_forkserver_preload(std::vector<runtime::Action> functions) const {
+    multiprocessing::set_forkserver_preload(std::move(functions));
+}
+
+inline std::vector<std::string> Context::get_all_start_methods() const {
+    return multiprocessing::get_all_start_methods();
 }
 
 inline std::vector<std::string> get_all_start_methods() {

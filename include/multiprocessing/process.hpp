@@ -16,8 +16,11 @@
 #include <multiprocessing/runtime/target.hpp>
 #include <multiprocessing/timeout.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <csignal>
+#include <filesystem>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -46,6 +49,20 @@ struct ProcessOptions {
     bool die_with_parent = false;
     /// Left out: the parent's.
     std::optional<bytes> authkey = std::nullopt;
+
+    // Beyond Python. What is left out the child has as its parent has it. The start throws
+    // std::system_error for a folder or processors that there are not.
+
+    /// Environment variables to set, beside those of the parent.
+    std::map<std::string, std::string> env = {};
+    /// The working directory; a relative one counts from the parent's.
+    std::filesystem::path cwd = {};
+    /// The processors that it may run on, counted from 0.
+    std::vector<int> cpu_affinity = {};
+    /// How many threads numeric libraries use for one call: sets OMP_NUM_THREADS and its relatives
+    /// (OpenBLAS, MKL, BLIS, vecLib, NumExpr), unless `env` does. A spawned child has them before
+    /// its libraries are loaded; in others OpenMP, OpenBLAS and MKL are told.
+    std::optional<int> inner_threads = std::nullopt;
 
     [[nodiscard]] runtime::NewProcess settings() &&;
 };
@@ -92,9 +109,10 @@ public:
     /// Starts the child. The target and its arguments are destroyed in this process afterwards.
     /// *Throws* AssertionError when it has been started before, when another process made it, or
     /// when this process is a daemon; std::system_error when the system has no room for it;
-    /// PicklingError when a spawned one is to run what cannot travel.
-    /// *Fork and spawn*: under fork the child has a copy of this process's memory; under spawn the
-    /// target is pickled, and main must begin with `mp::freeze_support()`.
+    /// PicklingError when one that is not forked is to run what cannot travel.
+    /// *Fork and spawn*: under fork the child has a copy of this process's memory; under spawn and
+    /// forkserver the target is pickled, and main must begin with `mp::freeze_support()`, or
+    /// std::runtime_error is thrown.
     void start() const;
     /// Waits for the end, at most for `timeout`; see `exitcode()` for whether it came.
     void join(Timeout timeout = {}) const { runtime::join(*state_, timeout); }
@@ -169,8 +187,9 @@ private:
     class Arrived;
 };
 
-/// Makes spawning possible: the first line of main, before anything is started. In a spawned child
-/// it runs the child's target and does not return; in any other process it does nothing else.
+/// Makes spawn and forkserver possible: the first line of main, before anything is started. In a
+/// spawned child it runs the child's target and does not return; in any other process it does nothing
+/// else.
 inline void freeze_support() { runtime::freeze_support(); }
 
 /// The process this runs in. In the main process: `MainProcess`.
@@ -182,10 +201,13 @@ inline void freeze_support() { runtime::freeze_support(); }
 [[nodiscard]] std::vector<Process> active_children();
 /// The processors of the machine.
 [[nodiscard]] inline int cpu_count() noexcept { return os::cpu_count(); }
-/// The processors this process may use: of its affinity, and no more than its control groups' quota
-/// is worth.
+/// The processors this process may use: those of its affinity, and no more than its control groups'
+/// quota is worth, rounded up. The environment variable MULTIPROCESSING_CPU_COUNT (or Python's,
+/// PYTHON_CPU_COUNT) overrides both.
 [[nodiscard]] inline int process_cpu_count() {
-    return os::quota_cpu_count(os::affinity_cpu_count());
+    if (const auto count = os::cpu_count_override()) return *count;
+    const int affinity = os::affinity_cpu_count();
+    return std::min(affinity, os::quota_cpu_count().value_or(affinity));
 }
 /// Ends the process with this exit code: throws SystemExit, which unwinds a child's target. Where
 /// nobody catches it, as in main and in threads, it does what std::exit does.
@@ -211,8 +233,12 @@ public:
 };
 
 inline runtime::NewProcess ProcessOptions::settings() && {
-    return {std::move(name), daemon, die_with_parent, std::move(authkey),
-            context ? std::optional(context->method()) : std::nullopt};
+    return {std::move(name),
+            daemon,
+            die_with_parent,
+            std::move(authkey),
+            context ? std::optional(context->method()) : std::nullopt,
+            {std::move(env), cwd.string(), std::move(cpu_affinity), inner_threads}};
 }
 
 inline void Process::run() {

@@ -62,7 +62,7 @@ int act(const std::string& way) {
 int main(int argc, char* argv[]) {
     mp::freeze_support();
     if (argc > 1) return act(argv[1]);
-    for (const std::string way : {"fork", "spawn"}) {
+    for (const std::string way : {"fork", "spawn", "forkserver"}) {
         const std::string self = std::filesystem::read_symlink("/proc/self/exe");
         FILE* const pipe = ::popen(("'" + self + "' " + way).c_str(), "r");
         std::string out;

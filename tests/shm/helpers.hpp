@@ -74,7 +74,7 @@ public:
     template <class F>
     explicit Child(F f) {
         std::cout.flush();
-        shm::ChildSlot slot(true);
+        shm::ChildSlot slot(shm::Inherits::handles);
         holder_ = slot.id();
         pid_ = os::fork();
         if (pid_ == 0) {

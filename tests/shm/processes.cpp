@@ -57,7 +57,7 @@ TEST_CASE("a slot that was prepared for nobody is given back", "[shm][processes]
     {
         const auto object = shm::Ref::create(8);
         {
-            const shm::ChildSlot slot(true);
+            const shm::ChildSlot slot(shm::Inherits::handles);
             id = slot.id();
             CHECK(object.block().counts == 2);
             CHECK(shm::alive(id));  // it will live
@@ -76,12 +76,12 @@ TEST_CASE("a place is found among many that are taken", "[shm][processes]") {
         shm::Processes& processes = shm::Processes::instance();
         std::vector<shm::HolderId> taken;
         for (std::size_t i = 0; i < 2 * shm::Journal::capacity; ++i) {
-            taken.push_back(processes.prepare(false));
+            taken.push_back(processes.reserve());
         }
         auto& next = shm::Arena::instance().header().next_slot;
         const auto after = next;
         next = after - taken.size();
-        const auto id = processes.prepare(false);
+        const auto id = processes.reserve();
         CHECK(id > taken.back());
         CHECK(processes.slot(id).holder == id);
         processes.release(id);
@@ -120,7 +120,7 @@ TEST_CASE("a parent that dies before its child has started takes the slot with i
     {
         const auto object = shm::Ref::create(8);
         Child parent([&] {
-            const shm::ChildSlot slot(true);
+            const shm::ChildSlot slot(shm::Inherits::handles);
             die();
         });
         CHECK(parent.wait() == -SIGKILL);

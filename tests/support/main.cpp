@@ -56,6 +56,7 @@ public:
             ::_exit(99);
         }
         Listener::testCaseEnded(stats);
+        multiprocessing::runtime::this_process().fork_server.stop();  // it would stay to the end of main
         guard().end();
     }
 };

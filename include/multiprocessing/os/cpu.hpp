@@ -4,14 +4,15 @@
 // of its control groups, which containers are limited by.
 #pragma once
 
+#include <multiprocessing/os/affinity.hpp>
+
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
-#include <sstream>
+#include <optional>
 #include <string>
-#include <vector>
 
-#include <sched.h>
 #include <unistd.h>
 
 namespace multiprocessing::os {
@@ -30,59 +31,79 @@ inline void spin_pause() noexcept {
     return std::max(1, static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)));
 }
 
-/// Processors in this process's affinity mask.
+/// Processors in this thread's affinity mask.
 [[nodiscard]] inline int affinity_cpu_count() noexcept {
-    // The kernel refuses a mask smaller than its own, so it grows until it is taken.
-    for (int bits = 1024; bits <= 1 << 20; bits *= 2) {
-        const std::size_t size = CPU_ALLOC_SIZE(bits);
-        cpu_set_t* set = CPU_ALLOC(static_cast<std::size_t>(bits));
-        if (set == nullptr) break;
-        const bool taken = ::sched_getaffinity(0, size, set) == 0;
-        const int count = taken ? CPU_COUNT_S(size, set) : 0;
-        CPU_FREE(set);
-        if (taken) return std::max(1, count);
+    try {
+        return std::max(1, CpuSet::of_this_thread().count());
+    } catch (...) {
+        return cpu_count();
     }
-    return cpu_count();
 }
 
-/// The processors that the control groups' quotas are worth, rounded up; `unlimited` when there is
-/// no quota. Version 2 (cpu.max) and version 1 (cpu.cfs_quota_us), each at every ancestor.
-[[nodiscard]] inline int quota_cpu_count(int unlimited) {
-    int least = unlimited;
-    const auto consider = [&](double quota, double period) {
-        if (quota > 0 && period > 0) {
-            least = std::min(least, std::max(1, static_cast<int>(std::ceil(quota / period))));
-        }
-    };
-    std::ifstream groups("/proc/self/cgroup");
+/// The processors that the control groups' quotas are worth, rounded up; nothing when there is no
+/// quota. Version 2 (cpu.max) and version 1 (cpu.cfs_quota_us), each at every ancestor. `root` is
+/// what /proc and /sys are looked for under.
+[[nodiscard]] std::optional<int> quota_cpu_count(const std::string& root = {});
+
+/// The first of the environment variables that is a number of processors.
+[[nodiscard]] inline std::optional<int> cpu_count_override() noexcept {
+    for (const char* name : {"MULTIPROCESSING_CPU_COUNT", "PYTHON_CPU_COUNT"}) {
+        const char* const text = std::getenv(name);
+        if (text == nullptr || *text == '\0') continue;
+        char* end = nullptr;
+        const long count = std::strtol(text, &end, 10);
+        if (*end == '\0' && count >= 1 && count <= CpuSet::most) return static_cast<int>(count);
+    }
+    return std::nullopt;
+}
+
+// -------------------------------------------------------------------------------------------------
+
+namespace cpu_quota {
+
+/// What "max 100000" and "50000 100000" say, in processors.
+[[nodiscard]] inline std::optional<double> of_version_2(const std::string& folder) {
+    std::ifstream file(folder + "/cpu.max");
+    std::string quota;
+    double period = 0;
+    if (!(file >> quota >> period) || quota == "max" || period <= 0) return std::nullopt;
+    return std::strtod(quota.c_str(), nullptr) / period;
+}
+
+[[nodiscard]] inline std::optional<double> of_version_1(const std::string& folder) {
+    std::ifstream quota_file(folder + "/cpu.cfs_quota_us");
+    std::ifstream period_file(folder + "/cpu.cfs_period_us");
+    double quota = 0;
+    double period = 0;
+    if (!(quota_file >> quota) || !(period_file >> period) || period <= 0) return std::nullopt;
+    return quota / period;
+}
+
+}  // namespace cpu_quota
+
+inline std::optional<int> quota_cpu_count(const std::string& root) {
+    std::optional<int> least;
+    std::ifstream groups(root + "/proc/self/cgroup");
     for (std::string line; std::getline(groups, line);) {
         // hierarchy:controllers:path, where version 2 has hierarchy 0 and no controllers.
         const auto first = line.find(':');
         const auto second = line.find(':', first + 1);
         if (first == std::string::npos || second == std::string::npos) continue;
         const std::string controllers = line.substr(first + 1, second - first - 1);
-        std::string path = line.substr(second + 1);
         const bool version_2 = controllers.empty();
         if (!version_2 && (',' + controllers + ',').find(",cpu,") == std::string::npos) continue;
-        const std::string root = version_2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu";
-        for (;;) {
-            const std::string folder = root + (path == "/" ? "" : path);
-            if (version_2) {
-                std::ifstream file(folder + "/cpu.max");
-                std::string quota;
-                double period = 0;
-                if (file >> quota >> period && quota != "max") {
-                    consider(std::strtod(quota.c_str(), nullptr), period);
-                }
-            } else {
-                std::ifstream quota_file(folder + "/cpu.cfs_quota_us");
-                std::ifstream period_file(folder + "/cpu.cfs_period_us");
-                double quota = 0;
-                double period = 0;
-                if (quota_file >> quota && period_file >> period) consider(quota, period);
+        const std::string mount = root + (version_2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu");
+        // Up to the mount itself, which in a container is the group that limits it.
+        for (std::string path = line.substr(second + 1);;) {
+            if (path == "/") path.clear();
+            const auto quota = version_2 ? cpu_quota::of_version_2(mount + path)
+                                         : cpu_quota::of_version_1(mount + path);
+            if (quota && *quota > 0) {
+                const int worth = std::max(1, static_cast<int>(std::ceil(*quota)));
+                least = least ? std::min(*least, worth) : worth;
             }
-            if (path.empty() || path == "/") break;
-            path.erase(path.rfind('/'));
+            if (path.empty()) break;
+            path.erase(std::min(path.rfind('/'), path.size()));
         }
     }
     return least;

@@ -73,10 +73,22 @@ inline void close_on_exec(int fd) noexcept { ::fcntl(fd, F_SETFD, FD_CLOEXEC); }
             clear_of_standard_streams(std::move(writing))};
 }
 
-/// Two connected AF_UNIX stream sockets.
-[[nodiscard]] inline std::pair<Fd, Fd> socket_pair() {
+/// A folder, opened to be gone to and for nothing else. Throws std::system_error that names it.
+[[nodiscard]] inline Fd open_directory(const char* path) {
+    Fd folder(::open(path, O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!folder) throw_errno("open", path);
+    return clear_of_standard_streams(std::move(folder));
+}
+
+/// Makes an open folder this process's working directory.
+inline void change_directory(int folder) {
+    if (::fchdir(folder) != 0) throw_errno("fchdir", "descriptor " + std::to_string(folder));
+}
+
+/// Two connected AF_UNIX sockets: of a stream, or of messages that stay whole.
+[[nodiscard]] inline std::pair<Fd, Fd> socket_pair(int type = SOCK_STREAM) {
     int ends[2];
-    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) throw_errno("socketpair");
+    if (::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends) != 0) throw_errno("socketpair");
     Fd first(ends[0]);
     Fd second(ends[1]);
     return {clear_of_standard_streams(std::move(first)),

@@ -31,6 +31,9 @@ struct CodeAddress {
 /// The address in this process; null when the module is not loaded here or has no code there.
 [[nodiscard]] const void* resolve(CodeAddress code);
 
+/// The id of the module that is the program: another for every build.
+[[nodiscard]] std::uint64_t this_program();
+
 /// A pointer to a member function as the Itanium C++ ABI has it, with its two words told apart:
 /// the address of code, or the place in the table of virtual functions.
 struct MemberPointer {
@@ -96,14 +99,18 @@ inline constinit std::atomic<const Snapshot*> newest{nullptr};
 }
 
 /// For a module that was linked without a build id: which file it is.
-[[nodiscard]] inline std::uint64_t file_id(const char* path) noexcept {
-    struct stat status {};
-    if (::stat(path[0] == '\0' ? "/proc/self/exe" : path, &status) != 0)
-        return hash_bytes(path, std::strlen(path));
+[[nodiscard]] inline std::uint64_t file_id(const struct stat& status) noexcept {
     const std::uint64_t identity[] = {static_cast<std::uint64_t>(status.st_dev),
                                       static_cast<std::uint64_t>(status.st_ino),
                                       static_cast<std::uint64_t>(status.st_size)};
     return hash_bytes(identity, sizeof identity);
+}
+
+[[nodiscard]] inline std::uint64_t file_id(const char* path) noexcept {
+    struct stat status {};
+    if (::stat(path[0] == '\0' ? "/proc/self/exe" : path, &status) != 0)
+        return hash_bytes(path, std::strlen(path));
+    return file_id(status);
 }
 
 inline int add(dl_phdr_info* info, std::size_t, void* into) {
@@ -164,6 +171,11 @@ template <class Question>
 }
 
 }  // namespace modules
+
+inline std::uint64_t this_program() {
+    // The first that dl_iterate_phdr tells of is the program itself.
+    return modules::ask([](const modules::Module& module) { return module.id; });
+}
 
 inline CodeAddress locate(const void* address) {
     const auto wanted = reinterpret_cast<std::uintptr_t>(address);

@@ -53,6 +53,9 @@ inline bool signal_process(int pidfd, int signal) {
     throw_errno("pidfd_send_signal");
 }
 
+/// By number: for one that cannot have been reaped yet.
+inline void kill_process(int pid) noexcept { ::kill(pid, SIGKILL); }
+
 inline void signal_this_process(int signal) noexcept { ::kill(::getpid(), signal); }
 
 /// "SIGTERM"; for one without a name its number.
@@ -63,14 +66,29 @@ inline void signal_this_process(int signal) noexcept { ::kill(::getpid(), signal
     return std::to_string(signal);
 }
 
-/// Reaps a child that has ended: its exit code, or its signal's number negated; nothing while it
-/// runs. A child that somebody else has reaped counts as ended with 255.
-[[nodiscard]] inline std::optional<int> reap(int pid) {
+/// The exit code of a child whose end nobody could see.
+inline constexpr int unknown_exitcode = 255;
+
+/// A child that was reaped: `exitcode` is the negated number of the signal that killed it.
+struct Reaped {
+    int pid;
+    int exitcode;
+};
+
+/// Reaps a child that has ended, any if `pid` is -1; nothing while there is none.
+[[nodiscard]] inline std::optional<Reaped> try_reap(int pid) {
     int status = 0;
     const auto result = retry_on_signal([&] { return ::waitpid(pid, &status, WNOHANG); });
-    if (result == 0) return std::nullopt;
-    if (result < 0) return 255;
-    return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+    if (result <= 0) return std::nullopt;
+    return Reaped{result, WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status)};
+}
+
+/// The exit code of a child that has ended, which is reaped; nothing while it runs.
+[[nodiscard]] inline std::optional<int> reap(int pid) {
+    errno = 0;
+    if (const auto ended = try_reap(pid)) return ended->exitcode;
+    if (errno == ECHILD) return unknown_exitcode;  // somebody else has reaped it
+    return std::nullopt;
 }
 
 /// Undoes a child that was just made.

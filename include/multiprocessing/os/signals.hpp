@@ -4,9 +4,13 @@
 // child that is about to be made takes none before it is ready.
 #pragma once
 
+#include <multiprocessing/os/fd.hpp>
+
 #include <csignal>
+#include <utility>
 
 #include <pthread.h>
+#include <sys/signalfd.h>
 
 namespace multiprocessing::os {
 
@@ -46,5 +50,44 @@ private:
 
 /// Has this process ignore Ctrl-C.
 inline void ignore_interrupts() noexcept { ::signal(SIGINT, SIG_IGN); }
+/// Undoes what was set for a signal, here or by who executed this program.
+inline void take_default_action(int signal) noexcept { ::signal(signal, SIG_DFL); }
+
+/// What a process does at a signal, as a value.
+class Disposition {
+public:
+    explicit Disposition(int signal) noexcept : signal_(signal) {
+        ::sigaction(signal, nullptr, &action_);
+    }
+    void restore() const noexcept { ::sigaction(signal_, &action_, nullptr); }
+
+private:
+    int signal_;
+    struct ::sigaction action_ {};
+};
+
+/// Makes a signal readable instead of delivered, for a process of one thread.
+class SignalFd {
+public:
+    explicit SignalFd(int signal) {
+        sigset_t set;
+        ::sigemptyset(&set);
+        ::sigaddset(&set, signal);
+        ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+        fd_ = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+        if (!fd_) throw_errno("signalfd");
+        fd_ = clear_of_standard_streams(std::move(fd_));
+    }
+    [[nodiscard]] int get() const noexcept { return fd_.get(); }
+    /// Takes the signals that have come.
+    void clear() const noexcept {
+        ::signalfd_siginfo signal;
+        while (::read(fd_.get(), &signal, sizeof signal) > 0) {
+        }
+    }
+
+private:
+    Fd fd_;
+};
 
 }  // namespace multiprocessing::os

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// Running this program anew as a child: vfork and exec of /proc/self/exe, whose cost does not grow
-// with the parent's memory. The child has the standard streams, the descriptors it is handed, and
+// Running this program anew as a child: vfork and exec, whose cost does not grow with the parent's
+// memory. The child has the standard streams, the descriptors it is handed, and
 // no others. Answers Python's `util.spawnv_passfds`.
 #pragma once
 
+#include <multiprocessing/os/environment.hpp>
 #include <multiprocessing/os/error.hpp>
+#include <multiprocessing/os/executable.hpp>
 #include <multiprocessing/os/fd.hpp>
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/os/signals.hpp>
 
 #include <algorithm>
 #include <array>
+#include <cinttypes>
 #include <climits>
 #include <cstdint>
 #include <cstdio>
@@ -39,16 +42,25 @@ struct SpawnEnvironment {
     int arena_fd;
     std::uint32_t holder;
     int data_fd;
+    std::uint64_t program;  // this_program() of the parent
 };
 
 /// Set in a process that was spawned. Read when the program is loaded, and taken out of the
 /// environment at once, so that no other program sees it.
 [[nodiscard]] const std::optional<SpawnEnvironment>& spawn_environment();
 
-/// Starts this program again with this process's arguments. The child keeps 0 (/dev/null), 1, 2 and
-/// `keep`, which are all above 2, at their numbers. Returns its pid. Throws std::system_error when
-/// the program cannot be executed.
-[[nodiscard]] int spawn_this_program(const SpawnEnvironment& environment, std::vector<int> keep);
+/// What a spawned child has of its own.
+struct SpawnAttributes {
+    std::vector<int> keep;  // descriptors, all above 2, which have the same numbers in the child
+    Variables variables;    // beside its parent's
+    int folder = -1;        // its working directory, unless its parent's
+};
+
+/// Starts this program again with this process's arguments. The child has /dev/null as 0, its parent's
+/// 1 and 2, and what it is to keep. Returns its pid. Throws std::system_error when the program cannot
+/// be executed, and what Executable::chosen() does.
+[[nodiscard]] int spawn_this_program(const SpawnEnvironment& environment,
+                                     SpawnAttributes attributes);
 
 // ---------------------------------------------------------------------------------------------------
 
@@ -64,7 +76,10 @@ struct Request {
     char* pid_text;          // filled in by the child, the first to know
     std::vector<int> keep;   // ascending
     std::vector<int> close;  // where the kernel has no close_range
+    const char* executable;
+    int executable_fd;  // kept until it is executed
     int null_fd;
+    int folder;
     const sigset_t* mask;
     volatile int error = 0;
     const char* volatile failed = "";
@@ -76,7 +91,8 @@ inline std::optional<SpawnEnvironment> read_environment() {
     int pid = 0;
     SpawnEnvironment found{};
     const bool whole =
-        std::sscanf(text, "%d:%d:%u:%d", &pid, &found.arena_fd, &found.holder, &found.data_fd) == 4;
+        std::sscanf(text, "%d:%d:%" SCNu32 ":%d:%" SCNu64, &pid, &found.arena_fd, &found.holder,
+                    &found.data_fd, &found.program) == 5;
     ::unsetenv(variable);
     // Meant for another process: somebody has copied the environment.
     if (!whole || pid != ::getpid()) return std::nullopt;
@@ -122,6 +138,13 @@ inline std::string command_line() {
     return text;
 }
 
+/// "NAME=value" for each.
+inline std::vector<std::string> entries(const Variables& variables) {
+    std::vector<std::string> entries;
+    for (const auto& [name, value] : variables) entries.push_back(name + "=" + value);
+    return entries;
+}
+
 /// The child's part. It shares the parent's memory, so it allocates nothing and runs no handler.
 [[noreturn]] inline void execute(Request& request) noexcept {
     const auto fail = [&request](const char* call) {
@@ -140,6 +163,7 @@ inline std::string command_line() {
         action.sa_flags = 0;
         ::sigaction(number, &action, nullptr);
     }
+    if (request.folder >= 0 && ::fchdir(request.folder) != 0) fail("fchdir");
     if (::dup2(request.null_fd, STDIN_FILENO) < 0) fail("dup2");
     for (const int fd : request.close) ::close(fd);
     unsigned next = STDERR_FILENO + 1;
@@ -151,12 +175,13 @@ inline std::string command_line() {
         next = static_cast<unsigned>(fd) + 1;
     }
     if (request.close.empty()) close_range(next, UINT_MAX);
+    if (request.executable_fd >= 0) ::fcntl(request.executable_fd, F_SETFD, FD_CLOEXEC);
     auto rest = static_cast<unsigned>(::getpid());
     for (std::size_t digit = pid_digits; digit-- > 0; rest /= 10) {
         request.pid_text[digit] = static_cast<char>('0' + rest % 10);
     }
     ::sigprocmask(SIG_SETMASK, request.mask, nullptr);
-    ::execve("/proc/self/exe", request.arguments.data(), request.environment.data());
+    ::execve(request.executable, request.arguments.data(), request.environment.data());
     fail("execve");
     ::_exit(127);
 }
@@ -171,10 +196,15 @@ inline const std::optional<SpawnEnvironment>& spawn_environment() {
     return environment.get([] { return new Environment(spawn_detail::read_environment()); });
 }
 
-inline int spawn_this_program(const SpawnEnvironment& environment, std::vector<int> keep) {
+inline int spawn_this_program(const SpawnEnvironment& environment, SpawnAttributes attributes) {
+    const Executable executable = Executable::chosen();
     spawn_detail::Request request{};
-    std::sort(keep.begin(), keep.end());
-    request.keep = std::move(keep);
+    request.executable = executable.path().c_str();
+    request.executable_fd = executable.descriptor();
+    request.folder = attributes.folder;
+    request.keep = std::move(attributes.keep);
+    if (request.executable_fd >= 0) request.keep.push_back(request.executable_fd);
+    std::sort(request.keep.begin(), request.keep.end());
 
     std::string arguments = spawn_detail::command_line();
     for (std::size_t at = 0; at < arguments.size(); at += std::strlen(&arguments[at]) + 1) {
@@ -188,11 +218,17 @@ inline int spawn_this_program(const SpawnEnvironment& environment, std::vector<i
     entry.append(spawn_detail::pid_digits, '0').append(":");
     entry.append(std::to_string(environment.arena_fd)).append(":");
     entry.append(std::to_string(environment.holder)).append(":");
-    entry.append(std::to_string(environment.data_fd));
+    entry.append(std::to_string(environment.data_fd)).append(":");
+    entry.append(std::to_string(environment.program));
     request.pid_text = entry.data() + pid_at;
+    std::vector<std::string> entries = spawn_detail::entries(attributes.variables);
     for (char** other = environ; other != nullptr && *other != nullptr; ++other) {
-        request.environment.push_back(*other);
+        const std::string_view text = *other;
+        const bool replaced = !attributes.variables.empty() &&
+                              attributes.variables.contains(std::string(text.substr(0, text.find('='))));
+        if (!replaced) request.environment.push_back(*other);
     }
+    for (std::string& own : entries) request.environment.push_back(own.data());
     request.environment.push_back(entry.data());
     request.environment.push_back(nullptr);
 
@@ -221,7 +257,7 @@ inline int spawn_this_program(const SpawnEnvironment& environment, std::vector<i
     if (pid < 0) throw_errno("vfork");
     if (request.error != 0) {
         retry_on_signal([&] { return ::waitpid(pid, nullptr, 0); });
-        throw_error(request.error, request.failed, "/proc/self/exe");
+        throw_error(request.error, request.failed, executable.path());
     }
     return pid;
 }

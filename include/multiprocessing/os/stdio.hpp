@@ -6,6 +6,7 @@
 #pragma once
 
 #include <multiprocessing/os/error.hpp>
+#include <multiprocessing/os/fd.hpp>
 
 #include <cstdio>
 #include <iostream>
@@ -43,6 +44,18 @@ inline void redirect_stdin_to_null() noexcept {
     }
     ::__fpurge(stdin);
 }
+
+/// A copy of stdout's or stderr's descriptor; nothing if it is closed.
+[[nodiscard]] inline Fd duplicate_stdout() noexcept {
+    return Fd(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+}
+[[nodiscard]] inline Fd duplicate_stderr() noexcept {
+    return Fd(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+}
+
+/// Puts another file in the place of stdout or stderr.
+inline void replace_stdout(int fd) noexcept { ::dup2(fd, STDOUT_FILENO); }
+inline void replace_stderr(int fd) noexcept { ::dup2(fd, STDERR_FILENO); }
 
 /// Writes a report to stderr in one piece, so that those of several processes do not mix.
 inline void write_to_stderr(std::string_view text) noexcept {

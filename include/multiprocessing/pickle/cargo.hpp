@@ -61,6 +61,8 @@ public:
     [[nodiscard]] std::span<const os::Fd> descriptors() const noexcept { return descriptors_; }
     [[nodiscard]] bool carries_descriptors() const noexcept { return carries_descriptors_; }
     [[nodiscard]] bool empty() const noexcept { return tickets_.empty() && descriptors_.empty(); }
+    /// The tickets are the receiver's now; the descriptors are still to be delivered.
+    void ship_tickets() noexcept { tickets_.clear(); }
     /// The message is delivered: the tickets are the receiver's now.
     void ship() noexcept {
         shipped_ = true;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// The first and the last of a spawned child: it reads who it is, runs its target, and leaves
-// without having come to the program's own main. Answers Python's `spawn.spawn_main`.
+// The first and the last of a child that has none of its parent's memory: it reads who it is, runs its
+// target, and leaves without having come to the program's own main. Answers Python's
+// `spawn.spawn_main`.
 #pragma once
 
 #include <multiprocessing/os/fd.hpp>
+#include <multiprocessing/os/module.hpp>
 #include <multiprocessing/os/spawn.hpp>
 #include <multiprocessing/pickle/cargo.hpp>
 #include <multiprocessing/pickle/message.hpp>
@@ -16,26 +18,21 @@
 #include <multiprocessing/shm/luggage.hpp>
 
 #include <memory>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
 namespace multiprocessing::runtime {
 
-/// Becomes the process that the parent has prepared, and reads its target.
-[[nodiscard]] inline std::unique_ptr<Target> prepare_spawned_child(int data_fd) {
-    const os::Fd data(data_fd);
-    const Preparation preparation = Preparation::read(data.get());
-    std::vector<os::Fd> descriptors;
-    for (const int descriptor : preparation.descriptors) {
-        os::close_on_exec(descriptor);
-        descriptors.emplace_back(descriptor);
-    }
-    os::close_on_exec(preparation.parent_sentinel);
+/// Makes this process what has been prepared for it, and reads its target.
+[[nodiscard]] inline std::unique_ptr<Target> unpack_target(const Preparation& preparation,
+                                                           os::Fd parent_sentinel,
+                                                           std::vector<os::Fd> descriptors) {
     ThisProcess& me = this_process();
-    me.become(preparation.child_state(), preparation.parent_state());
+    const int sentinel = parent_sentinel.get();
+    me.become(preparation.child_state(), preparation.parent_state(std::move(parent_sentinel)));
     if (preparation.daemon || preparation.die_with_parent) {
-        end_with_parent({preparation.parent_pid, preparation.starter_is_main_thread},
-                        preparation.parent_sentinel);
+        end_with_parent({preparation.parent_pid, preparation.starter_is_main_thread}, sentinel);
     }
     if (preparation.default_method) {
         default_start_method().set(static_cast<StartMethod>(*preparation.default_method), true);
@@ -45,10 +42,28 @@ namespace multiprocessing::runtime {
     return pickle::while_unpickling(archive, [&] { return load_target(archive); });
 }
 
+/// A spawned child's part: what it is told lies in a file that it was executed with.
+[[nodiscard]] inline std::unique_ptr<Target> read_target(const os::SpawnEnvironment& environment) {
+    const os::Fd data(environment.data_fd);
+    if (environment.program != os::this_program()) {  // nothing it says could be relied on
+        throw std::runtime_error("this program is another build than the one that started it (their "
+                                 "build ids differ): set_executable names another");
+    }
+    const Preparation preparation = Preparation::read(data.get());
+    std::vector<os::Fd> descriptors;
+    for (const int descriptor : preparation.descriptors) {
+        os::close_on_exec(descriptor);
+        descriptors.emplace_back(descriptor);
+    }
+    os::Fd parent_sentinel(preparation.parent_sentinel);
+    os::close_on_exec(parent_sentinel.get());
+    return unpack_target(preparation, std::move(parent_sentinel), std::move(descriptors));
+}
+
 /// What `freeze_support` does in a spawned child.
-[[noreturn]] inline void run_spawned_child(int data_fd) noexcept {
-    run_and_leave([data_fd] {
-        const std::unique_ptr<Target> target = prepare_spawned_child(data_fd);
+[[noreturn]] inline void run_spawned_child(const os::SpawnEnvironment& environment) noexcept {
+    run_and_leave([&environment] {
+        const std::unique_ptr<Target> target = read_target(environment);
         if (target) target->run();
     });
 }
@@ -57,7 +72,7 @@ namespace multiprocessing::runtime {
 inline void freeze_support() {
     ThisProcess& me = this_process();
     const bool first = !me.main_is_guarded.exchange(true);
-    if (first && os::spawn_environment()) run_spawned_child(os::spawn_environment()->data_fd);
+    if (first && os::spawn_environment()) run_spawned_child(*os::spawn_environment());
 }
 
 }  // namespace multiprocessing::runtime

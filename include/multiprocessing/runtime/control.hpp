@@ -47,10 +47,12 @@ struct NewProcess {
     bool die_with_parent = false;
     std::optional<bytes> authkey;
     std::optional<StartMethod> method;
+    Surroundings surroundings;
 };
 
 [[nodiscard]] inline ProcessPointer make_state(NewProcess settings,
                                                std::unique_ptr<Target> target) {
+    settings.surroundings.check();
     ThisProcess& me = this_process();
     auto state = std::make_shared<ProcessState>();
     state->creator = os::this_pid();
@@ -58,6 +60,7 @@ struct NewProcess {
     state->name = settings.name.empty() ? default_name(state->identity) : std::move(settings.name);
     state->die_with_parent = settings.die_with_parent;
     state->method = settings.method;
+    state->surroundings = std::move(settings.surroundings);
     state->target = std::move(target);
     const std::lock_guard lock(me.self->mutex);
     state->daemon = settings.daemon.value_or(me.self->daemon);

@@ -12,6 +12,7 @@
 #include <multiprocessing/os/stdio.hpp>
 #include <multiprocessing/runtime/report.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
+#include <multiprocessing/shm/processes.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -58,6 +59,7 @@ inline void finish_process() noexcept {
     try {
         this_process().exit_functions.run_all(report_current_exception);
         end_children();
+        this_process().fork_server.stop();
     } catch (...) {
         report_current_exception();
     }
@@ -73,6 +75,10 @@ inline void finish_at_exit() {
 [[noreturn]] inline void leave_child(int code) noexcept {
     finish_process();
     os::flush_standard_streams();
+    try {
+        shm::note_exit(code);
+    } catch (...) {  // it has come to no place in the arena: the kernel will tell
+    }
     os::exit_at_once(code);
 }
 

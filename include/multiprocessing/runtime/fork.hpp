@@ -3,6 +3,7 @@
 // Starting a child as a copy of this process. Answers Python's `popen_fork`.
 #pragma once
 
+#include <multiprocessing/os/affinity.hpp>
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/os/stdio.hpp>
@@ -38,19 +39,25 @@ namespace multiprocessing::runtime {
 /// child.
 inline void start_by_fork(const ProcessPointer& state, const std::function<void()>& run) {
     ThisProcess& me = this_process();
+    const os::Fd folder = state->surroundings.open_folder();
+    os::AffinityScope processors(state->surroundings.cpu_affinity);
     ProcessPointer parent = me.describe_as_parent();
     os::Fd reserved = os::duplicate(parent->sentinel->get());
     const Starter starter;
     // What is buffered now is the parent's to write, once.
     os::flush_standard_streams();
-    shm::ChildSlot slot(true);
+    shm::ChildSlot slot(shm::Inherits::handles);
     int pid = 0;
     {
         const std::lock_guard whole(me.children.mutex());
         pid = os::fork();
         if (pid == 0) {
             reserved.reset();
-            enter_forked_child(state, std::move(parent), starter, slot, run);
+            processors.keep();
+            enter_forked_child(state, std::move(parent), starter, slot, [&] {
+                state->surroundings.take_up(folder.get());
+                run();
+            });
         }
     }
     state->sentinel = open_sentinel(pid, std::move(reserved));

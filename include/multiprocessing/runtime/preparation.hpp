@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// What a spawned child is told before it runs its target: who it is, who its parent is, which
-// descriptors it has. Travels in a memfd. Answers Python's `spawn.get_preparation_data`.
+// What a child that has none of its parent's memory is told before it runs its target: who it is, who
+// its parent is, what it comes with. Travels in a memfd. Answers Python's
+// `spawn.get_preparation_data`.
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
@@ -36,25 +37,27 @@ struct Preparation {
     int parent_sentinel = -1;
     bool starter_is_main_thread = false;
 
+    Surroundings surroundings;
     shm::Ticket luggage;            // the shared objects among the target and its arguments
     std::vector<int> descriptors;   // the Connections among them
     std::vector<std::byte> target;  // pickled
 
-    /// For a child that `parent` is about to spawn.
+    /// For a child that `parent` is about to start.
     Preparation(const ProcessState& child, const ProcessState& parent, const Starter& starter);
     Preparation() = default;
 
     [[nodiscard]] os::Fd write() const;
     [[nodiscard]] static Preparation read(int fd);
-    /// In the child: itself, and its parent.
+    /// In the child: itself, and its parent with the descriptor that tells of its end.
     [[nodiscard]] ProcessPointer child_state() const;
-    [[nodiscard]] ProcessPointer parent_state() const;
+    [[nodiscard]] ProcessPointer parent_state(os::Fd sentinel) const;
 
     template <class Archive>
     void serialize(Archive& archive, unsigned) {
         archive& name& identity& daemon& die_with_parent& authkey& default_method;
         archive& parent_name& parent_identity& parent_daemon& parent_pid& parent_sentinel&
             starter_is_main_thread;
+        archive& surroundings.env& surroundings.cpu_affinity& surroundings.inner_threads;
         archive& luggage.offset& luggage.serial& descriptors& target;
     }
 };
@@ -64,7 +67,8 @@ inline Preparation::Preparation(const ProcessState& child, const ProcessState& p
     : name(child.name), identity(child.identity), daemon(child.daemon),
       die_with_parent(child.die_with_parent), authkey(child.authkey), parent_name(parent.name),
       parent_identity(parent.identity), parent_daemon(parent.daemon), parent_pid(starter.pid),
-      parent_sentinel(parent.sentinel->get()), starter_is_main_thread(starter.is_main_thread) {
+      parent_sentinel(parent.sentinel->get()), starter_is_main_thread(starter.is_main_thread),
+      surroundings(child.surroundings) {
     if (const auto method = default_start_method().peek()) {
         default_method = static_cast<int>(*method);
     }
@@ -91,7 +95,7 @@ inline ProcessPointer Preparation::child_state() const {
     return state;
 }
 
-inline ProcessPointer Preparation::parent_state() const {
+inline ProcessPointer Preparation::parent_state(os::Fd its_sentinel) const {
     auto state = std::make_shared<ProcessState>();
     state->relation = Relation::parent;
     state->identity = parent_identity;
@@ -99,7 +103,7 @@ inline ProcessPointer Preparation::parent_state() const {
     state->daemon = parent_daemon;
     state->authkey = bytes(authkey);
     state->pid = parent_pid;
-    state->sentinel = std::make_shared<const os::Fd>(parent_sentinel);
+    state->sentinel = std::make_shared<const os::Fd>(std::move(its_sentinel));
     return state;
 }
 

@@ -5,6 +5,7 @@
 
 #include <multiprocessing/runtime/control.hpp>
 #include <multiprocessing/runtime/fork.hpp>
+#include <multiprocessing/runtime/forkserver.hpp>
 #include <multiprocessing/runtime/spawn.hpp>
 
 #include <functional>
@@ -32,7 +33,7 @@ inline void check_may_start(const ProcessState& state) {
     }
 }
 
-/// Starts `state`. A forked child calls `run`; for a spawned one `save` writes what it is to run.
+/// Starts `state`. A forked child calls `run`; for others `save` writes what they are to run.
 inline void start(const ProcessPointer& state, const std::function<void()>& run,
                   const TargetSaver& save) {
     ThisProcess& me = this_process();
@@ -48,7 +49,10 @@ inline void start(const ProcessPointer& state, const std::function<void()>& run,
             start_by_fork(state, run);
             break;
         case StartMethod::spawn:
-            start_by_spawn(state, save);
+            start_by_spawn(*state, save);
+            break;
+        case StartMethod::forkserver:
+            start_by_forkserver(*state, save);
             break;
         }
         used = std::move(state->target);

@@ -15,15 +15,23 @@
 
 namespace multiprocessing::runtime {
 
-enum class StartMethod : int { fork, spawn };
+enum class StartMethod : int { fork, spawn, forkserver };
 
 /// Every method there is, the default first.
 [[nodiscard]] inline std::vector<StartMethod> start_methods() {
-    return {StartMethod::fork, StartMethod::spawn};
+    return {StartMethod::fork, StartMethod::spawn, StartMethod::forkserver};
 }
 
 [[nodiscard]] inline std::string name_of(StartMethod method) {
-    return method == StartMethod::fork ? "fork" : "spawn";
+    switch (method) {
+    case StartMethod::fork:
+        return "fork";
+    case StartMethod::spawn:
+        return "spawn";
+    case StartMethod::forkserver:
+        return "forkserver";
+    }
+    return "unknown";
 }
 
 /// Throws ValueError for a name that is none of start_methods().

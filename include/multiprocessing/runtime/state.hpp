@@ -8,10 +8,13 @@
 #include <multiprocessing/bytes.hpp>
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/os/process.hpp>
+#include <multiprocessing/runtime/forkserver/messages.hpp>
 #include <multiprocessing/runtime/start_method.hpp>
+#include <multiprocessing/runtime/surroundings.hpp>
 #include <multiprocessing/runtime/target.hpp>
 #include <multiprocessing/shm/processes.hpp>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -42,6 +45,7 @@ struct ProcessState {
     bool die_with_parent = false;
     bytes authkey;
     std::optional<StartMethod> method;  // nothing: the default, looked up at the start
+    Surroundings surroundings;
     std::unique_ptr<Target> target;
 
     bool closed = false;
@@ -49,6 +53,7 @@ struct ProcessState {
     std::optional<int> exitcode;
     // Shared, so that closing the process does not close it under the poll of another thread.
     std::shared_ptr<const os::Fd> sentinel;
+    os::Fd exit_reports;  // where the fork server tells of its end, if that is who forked it
     shm::HolderId holder = 0;
     std::function<void()> after_end;  // run once, when the child has been reaped
 
@@ -74,6 +79,13 @@ struct ProcessState {
     /// Whether the end came before the deadline. Called in the parent of a started child, or in a
     /// child for its parent.
     bool wait_for_end(os::Deadline deadline);
+
+private:
+    [[nodiscard]] bool is_servers_child() const {
+        const std::lock_guard lock(mutex);
+        return static_cast<bool>(exit_reports);
+    }
+    [[nodiscard]] std::optional<int> find_exitcode() const;
 };
 
 inline std::optional<int> ProcessState::poll_exitcode() {
@@ -85,23 +97,43 @@ inline std::optional<int> ProcessState::poll_exitcode_locked() {
     if (exitcode || !pid || relation != Relation::child || creator != os::this_pid()) {
         return exitcode;
     }
-    exitcode = os::reap(*pid);
+    exitcode = find_exitcode();
     if (exitcode) {
+        exit_reports.reset();
         shm::release_process(holder);
         if (after_end) std::exchange(after_end, nullptr)();
     }
     return exitcode;
 }
 
+inline std::optional<int> ProcessState::find_exitcode() const {
+    if (!exit_reports) return os::reap(*pid);
+    // Not this process's child by the kernel's reckoning.
+    if (!os::poll(sentinel->get(), os::poll_in, os::Deadline::passed())) return std::nullopt;
+    if (const auto noted = shm::noted_exit(holder)) return noted;
+    // It did not end in order, so the server knows how, if it lives; a moment after the kernel.
+    constexpr std::chrono::seconds patience{1};
+    if (!os::poll(exit_reports.get(), os::poll_in, os::Deadline::after(patience))) {
+        return std::nullopt;
+    }
+    const auto report = forkserver::receive_message<forkserver::ForkReport>(exit_reports.get());
+    return report ? report->value : os::unknown_exitcode;
+}
+
 inline bool ProcessState::wait_for_end(os::Deadline deadline) {
     const auto fd = shared_sentinel();
     if (!fd) return true;
+    const bool through_server = is_servers_child();
     if (relation == Relation::parent) return os::poll(fd->get(), os::poll_in, deadline);
     if (poll_exitcode()) return true;
     if (!os::poll(fd->get(), os::poll_in, deadline)) return false;
     // A sentinel may be ready just before the child can be reaped (its last thread is on its way
-    // out), so this is asked, not assumed; the kernel closes the gap at once.
-    while (!poll_exitcode()) std::this_thread::yield();
+    // out), so this is asked, not assumed. The kernel closes the gap at once; a fork server might
+    // have been stopped.
+    while (!poll_exitcode()) {
+        if (through_server && deadline.expired()) return false;
+        std::this_thread::yield();
+    }
     return true;
 }
 

@@ -88,7 +88,7 @@ void invoke_kept(F& f, std::tuple<Args...>& arguments) {
 
 [[noreturn]] inline void throw_cannot_travel(const std::string& what, const std::string& type,
                                              std::string_view help) {
-    throw PicklingError("a spawned process cannot be given its " + what + " of type " + type +
+    throw PicklingError("a process that is not forked cannot be given its " + what + " of type " + type +
                         ": " + std::string(help) + "; or start the process by fork");
 }
 

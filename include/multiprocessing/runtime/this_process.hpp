@@ -9,6 +9,7 @@
 #include <multiprocessing/os/random.hpp>
 #include <multiprocessing/runtime/children.hpp>
 #include <multiprocessing/runtime/exit_functions.hpp>
+#include <multiprocessing/runtime/forkserver/client.hpp>
 #include <multiprocessing/runtime/state.hpp>
 
 #include <atomic>
@@ -25,6 +26,7 @@ public:
     ProcessPointer parent;  // nothing in the main process
     Children children;
     ExitFunctions exit_functions;
+    forkserver::Client fork_server;
     std::atomic<bool> main_is_guarded{false};  // this program's main calls freeze_support()
 
     ThisProcess();
@@ -104,6 +106,7 @@ inline void ThisProcess::renew_after_fork() {
     epoch_.store(current, std::memory_order_relaxed);
     children.forget();
     exit_functions.forget();
+    fork_server.forget();
 }
 
 }  // namespace multiprocessing::runtime

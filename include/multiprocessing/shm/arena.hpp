@@ -36,11 +36,12 @@ struct alignas(64) ProcessSlot {
     std::uint64_t parent;      // id
     Offset owned;              // blocks that are freed with it
     Offset ledger;             // the first chunk of the list of what it has handles of
+    std::uint64_t exit_note;   // 1 and the exit code that it was about to leave with
 };
 
 /// What stands at the start of the arena.
 struct ArenaHeader {
-    static constexpr std::uint64_t layout = 0x6d70'6172'656e'6101;  // "mparena", version 1
+    static constexpr std::uint64_t layout = 0x6d70'6172'656e'6102;  // "mparena", version 2
     static constexpr std::size_t slots = 1 << 15;
 
     std::uint64_t magic;

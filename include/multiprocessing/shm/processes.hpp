@@ -56,11 +56,18 @@ public:
     /// Changes when handles from before mean nothing here, as in a child that the library did not fork.
     [[nodiscard]] std::uint32_t generation() const noexcept { return generation_; }
 
-    /// For a child about to be made, which will share every handle if `inherits`.
-    HolderId prepare(bool inherits);
+    /// A place for a child about to be made.
+    HolderId reserve();
+    /// Notes all handles of this process for that child too, which will have a copy of its memory.
+    void bequeath(HolderId child);
     void adopt(HolderId id);
     /// Gives back what a process that has ended held. Idempotent.
     void release(HolderId id);
+
+    /// Before this process leaves in order: with which code, for those who are not told by the kernel.
+    void note_exit(int code);
+    /// What a process that has ended noted.
+    [[nodiscard]] std::optional<int> noted_exit(HolderId id) const;
 
     /// Guards the private side; held across a fork by ChildSlot.
     os::ForkAwareMutex mutex;
@@ -81,12 +88,18 @@ private:
     std::size_t sweep_cursor_ = 0;
 };
 
-/// A slot that a parent has prepared for a child. Between this and started() no handle of the process
-/// may come or go, so make it right before the fork. Released by the destructor if the child was not
-/// started.
+/// Whether a child has a copy of the memory of the process that makes it, and so its handles.
+enum class Inherits { nothing, handles };
+
+/// A slot that a parent has prepared for a child. Released by the destructor if the child was not
+/// started. For a child that inherits, no handle of the process may come or go between this and
+/// started(), so make it right before the fork.
 class ChildSlot {
 public:
-    explicit ChildSlot(bool inherits);
+    explicit ChildSlot(Inherits inherits);
+    /// One that another process has reserved, for a child that inherits this one's handles. It stays
+    /// that other's to release.
+    explicit ChildSlot(HolderId reserved);
     ChildSlot(const ChildSlot&) = delete;
     ChildSlot& operator=(const ChildSlot&) = delete;
     ~ChildSlot();
@@ -99,12 +112,16 @@ public:
 private:
     std::unique_lock<os::ForkAwareMutex> lock_;
     HolderId id_ = 0;
-    bool settled_ = false;
+    bool settled_;
 };
 
 [[nodiscard]] inline HolderId self() { return Processes::instance().self(); }
 [[nodiscard]] inline bool alive(HolderId id) { return Processes::instance().alive(id); }
 inline void release_process(HolderId id) { Processes::instance().release(id); }
+inline void note_exit(int code) { Processes::instance().note_exit(code); }
+[[nodiscard]] inline std::optional<int> noted_exit(HolderId id) {
+    return Processes::instance().noted_exit(id);
+}
 [[nodiscard]] inline int arena_descriptor() { return Arena::instance().segment().descriptor(); }
 
 // ---------------------------------------------------------------------------------------------------
@@ -161,6 +178,7 @@ inline HolderId Processes::claim_slot(Transaction& tx, std::uint64_t parent) {
         tx.set(slot.parent, parent);
         tx.set(slot.owned, 0);
         tx.set(slot.ledger, 0);
+        tx.set(slot.exit_note, 0);
         tx.set(slot.holder, id);
         return id;
     }
@@ -237,39 +255,47 @@ inline void Processes::drop(std::uint32_t entry, std::uint32_t generation) noexc
     free_entries_.push_back(entry);
 }
 
-inline HolderId Processes::prepare(bool inherits) {
-    const Arena& arena = Arena::instance();
+inline HolderId Processes::reserve() {
     sweep_one();
-    Transaction tx = arena.transaction();
+    Transaction tx = Arena::instance().transaction();
     const HolderId id = claim_slot(tx, self_.load());
     tx.commit();
-    if (!inherits) return id;
-    ProcessSlot& child = slot(id);
-    try {
-        // In the parent's order, so that an entry's number means the same handle in the child.
-        for (const LedgerChunk* chunk : chunks_) {
-            Block& room = arena.allocate(tx, sizeof(LedgerChunk), child.owned);
-            auto* copy = new (Arena::payload(room)) LedgerChunk{};
-            copy->next = child.ledger;
-            tx.set(child.ledger, arena.offset_of(copy));
-            tx.commit();
-            for (std::size_t i = 0; i < LedgerChunk::capacity; ++i) {
-                if (chunk->entries[i] == 0) continue;
-                if (tx.room() < 2) tx.commit();
-                Block& block = *arena.at<Block>(chunk->entries[i]);
-                tx.set(block.counts, block.counts + 1);
-                tx.set(copy->entries[i], chunk->entries[i]);
-            }
-            tx.commit();
-        }
-    } catch (...) {
-        // Rolled back by hand: release() below wants the mutex for itself.
-        tx.roll_back();
-        tx.unlock();
-        release(id);
-        throw;
-    }
     return id;
+}
+
+inline void Processes::bequeath(HolderId id) {
+    if (chunks_.empty()) return;
+    const Arena& arena = Arena::instance();
+    ProcessSlot& child = slot(id);
+    Transaction tx = arena.transaction();
+    // In the parent's order, so that an entry's number means the same handle in the child.
+    for (const LedgerChunk* chunk : chunks_) {
+        Block& room = arena.allocate(tx, sizeof(LedgerChunk), child.owned);
+        auto* copy = new (Arena::payload(room)) LedgerChunk{};
+        copy->next = child.ledger;
+        tx.set(child.ledger, arena.offset_of(copy));
+        tx.commit();
+        for (std::size_t i = 0; i < LedgerChunk::capacity; ++i) {
+            if (chunk->entries[i] == 0) continue;
+            if (tx.room() < 2) tx.commit();
+            Block& block = *arena.at<Block>(chunk->entries[i]);
+            tx.set(block.counts, block.counts + 1);
+            tx.set(copy->entries[i], chunk->entries[i]);
+        }
+        tx.commit();
+    }
+}
+
+inline void Processes::note_exit(int code) {
+    std::atomic_ref(slot(self()).exit_note)
+        .store(1 + static_cast<std::uint64_t>(code & 0xff), std::memory_order_release);
+}
+
+inline std::optional<int> Processes::noted_exit(HolderId id) const {
+    ProcessSlot& slot = this->slot(id);
+    const auto note = std::atomic_ref(slot.exit_note).load(std::memory_order_acquire);
+    if (slot.holder != id || note == 0) return std::nullopt;
+    return static_cast<int>(note - 1);
 }
 
 inline void Processes::adopt(HolderId id) {
@@ -330,11 +356,28 @@ inline void Processes::sweep_one() {
     }
 }
 
-inline ChildSlot::ChildSlot(bool inherits) {
+inline ChildSlot::ChildSlot(Inherits inherits) : settled_(false) {
     Processes& processes = Processes::instance();
     static_cast<void>(processes.self());
     lock_ = std::unique_lock(processes.mutex);
-    id_ = processes.prepare(inherits);
+    id_ = processes.reserve();
+    if (inherits == Inherits::nothing) {
+        lock_.unlock();
+        return;
+    }
+    try {
+        processes.bequeath(id_);
+    } catch (...) {
+        processes.release(id_);
+        throw;
+    }
+}
+
+inline ChildSlot::ChildSlot(HolderId reserved) : id_(reserved), settled_(true) {
+    Processes& processes = Processes::instance();
+    static_cast<void>(processes.self());
+    lock_ = std::unique_lock(processes.mutex);
+    processes.bequeath(id_);
 }
 
 inline ChildSlot::~ChildSlot() {
@@ -355,7 +398,7 @@ inline void ChildSlot::started(int pid) {
         }
         tx.commit();
     }
-    lock_.unlock();
+    if (lock_) lock_.unlock();
 }
 
 inline void ChildSlot::adopt() {
