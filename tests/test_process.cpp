@@ -14,6 +14,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -36,6 +37,8 @@
 namespace mp = multiprocessing;
 using namespace std::chrono_literals;
 using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::EndsWith;
+using Catch::Matchers::StartsWith;
 using support::ended;
 using support::errors_of;
 using support::report_and_wait;
@@ -238,16 +241,91 @@ TEST_CASE("exit with a message prints it", "[process][fork][spawn]") {
     CHECK(p.exitcode() == 1);
 }
 
+// C linkage: what the linker calls them is what they are called here.
+extern "C" {
+[[gnu::noinline]] void process_test_thrower(const mp::Connection& destroyed) {
+    struct Guard {
+        const mp::Connection& tell;
+        ~Guard() { tell.send(1); }
+    };
+    const Guard guard{destroyed};
+    throw std::out_of_range("far away");
+}
+[[gnu::noinline]] void process_test_rethrower(const mp::Connection& destroyed) {
+    try {
+        process_test_thrower(destroyed);
+    } catch (const std::exception&) {
+        throw;
+    }
+}
+}
+
 TEST_CASE("an exception out of the target is reported", "[process][fork][spawn]") {
     const auto ctx = mp::get_context(GENERATE(from_range(methods())));
-    const auto p = ctx.Process({.name = "thrower"}, [] { throw std::out_of_range("far away"); });
+    auto [a, b] = mp::Pipe();
+    const auto p = ctx.Process({.name = "thrower"}, process_test_thrower, b);
     const std::string text = errors_of(p);
-    CHECK(text == "Process thrower (pid " + std::to_string(p.pid().value()) +
-                      "): std::out_of_range: far away\n");
+    CHECK_THAT(text, StartsWith("Process thrower (pid " + std::to_string(p.pid().value()) +
+                                "): std::out_of_range: far away\n"));
     CHECK(p.exitcode() == 1);
+    REQUIRE(a.poll());
+    CHECK(a.recv<int>() == 1);
     const auto q = ctx.Process([] { throw 3; });
     CHECK_THAT(errors_of(q), ContainsSubstring("): int\n"));
     CHECK(q.exitcode() == 1);
+}
+
+TEST_CASE("the report of an exception tells where it was thrown", "[process][fork][spawn]") {
+    const auto ctx = mp::get_context(GENERATE(from_range(methods())));
+    auto [a, b] = mp::Pipe();
+    const std::string thrown = errors_of(ctx.Process(process_test_thrower, b));
+    // The first line is the thrower's, without the C++ runtime before it, and tells the place
+    // twice: from the function and in the file.
+    CHECK_THAT(thrown, ContainsSubstring("\n  #0 process_test_thrower"));
+    CHECK_THAT(thrown,
+               ContainsSubstring("+0x") &&
+                   ContainsSubstring(
+                       " (" + std::filesystem::read_symlink("/proc/self/exe").string() + "+0x"));
+    CHECK_THAT(thrown, EndsWith(")\n"));
+    CHECK_THAT(thrown, !ContainsSubstring("run_and_leave") && !ContainsSubstring("main+"));
+    const std::string thrown_again = errors_of(ctx.Process(process_test_rethrower, b));
+    CHECK_THAT(thrown_again, ContainsSubstring("\n  #0 process_test_rethrower"));
+    CHECK_THAT(thrown_again, !ContainsSubstring("process_test_thrower"));
+    // A child's child, on top of its parent's stack where it is forked.
+    const std::string nested = errors_of(ctx.Process(
+        [](const std::string& method, const mp::Connection& destroyed) {
+            const auto inner = mp::get_context(method).Process(process_test_thrower, destroyed);
+            inner.start();
+            inner.join();
+            process_test_rethrower(destroyed);
+        },
+        ctx.get_start_method(), b));
+    const auto second = nested.find("Process ", 1);
+    REQUIRE(second != std::string::npos);
+    CHECK_THAT(nested.substr(0, second), ContainsSubstring("\n  #0 process_test_thrower") &&
+                                             !ContainsSubstring("#1 process_test_rethrower"));
+    CHECK_THAT(nested.substr(second), ContainsSubstring("\n  #0 process_test_rethrower"));
+}
+
+TEST_CASE("a backtrace is of an uncaught exception, and can be forgone", "[process][fork][spawn]") {
+    const auto ctx = mp::get_context(GENERATE(from_range(methods())));
+    auto [a, b] = mp::Pipe();
+    CHECK(errors_of(ctx.Process(
+              [](const mp::Connection& destroyed) {
+                  try {
+                      process_test_thrower(destroyed);
+                  } catch (const std::exception&) {}
+              },
+              b)) == "");
+    CHECK(errors_of(ctx.Process([] { mp::exit("out of milk"); })) == "out of milk\n");
+    CHECK(errors_of(ctx.Process([] { ::pthread_exit(nullptr); })) == "");
+
+    ::setenv("MULTIPROCESSING_BACKTRACE", "0", 1);
+    const auto p = ctx.Process({.name = "thrower"}, process_test_thrower, b);
+    const std::string text = errors_of(p);
+    ::unsetenv("MULTIPROCESSING_BACKTRACE");
+    CHECK(text == "Process thrower (pid " + std::to_string(p.pid().value()) +
+                      "): std::out_of_range: far away\n");
 }
 
 TEST_CASE("terminate, kill and interrupt", "[process][fork][spawn]") {
@@ -303,7 +381,8 @@ TEST_CASE("attributes of a process over its life", "[process][fork][spawn]") {
     std::ostringstream text;
     text << p;
     CHECK(text.str() == "<Process name='renamed' pid=" + std::to_string(p.pid().value()) +
-                            " parent=" + std::to_string(::getpid()) + " stopped exitcode=0 daemon>");
+                            " parent=" + std::to_string(::getpid()) +
+                            " stopped exitcode=0 daemon>");
 }
 
 TEST_CASE("wrong use of a process is an error that names it", "[process][fork][spawn]") {

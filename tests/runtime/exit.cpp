@@ -6,10 +6,12 @@
 #include "support/catch.hpp"
 
 #include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
 
+#include <pthread.h>
 #include <unistd.h>
 
 namespace mp = multiprocessing;
@@ -53,6 +55,21 @@ TEST_CASE("exit functions run by priority, the last first, whatever the way out"
     CHECK(order_of_exit([] {}) == "bcae");
     CHECK(order_of_exit([] { mp::exit(); }) == "bcae");
     CHECK(order_of_exit([] { std::exit(0); }) == "bcae");
+}
+
+TEST_CASE("no backtrace is taken of what is no error", "[exit][fork]") {
+    const auto calls_written_down = [](void (*leave)()) {
+        auto [reader, writer] = mp::Pipe(false);
+        support::Capture errors(STDERR_FILENO);
+        run(mp::Process([leave, w = writer] {
+            mp::runtime::register_exit([w] { w.send(mp::os::last_watched_throw().size); });
+            leave();
+        }));
+        return reader.recv<std::size_t>();
+    };
+    CHECK(calls_written_down([] { mp::exit(3); }) == 0);
+    CHECK(calls_written_down([] { ::pthread_exit(nullptr); }) == 0);
+    CHECK(calls_written_down([] { throw 3; }) > 0);
 }
 
 TEST_CASE("a child does not run its parent's exit functions", "[exit][fork]") {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/backtrace.hpp>
 #include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/exit.hpp>
 #include <multiprocessing/os/fork.hpp>
@@ -122,15 +123,17 @@ template <class Run>
     // atexit functions and static objects.
     os::intercept_exit(leave_child);
     try {
-        run();
+        os::watch_throws(run);
         code = 0;
     } catch (const SystemExit& exit) {
         code = exit_detail::heed(exit);
     } catch (const abi::__forced_unwind&) {
         // pthread_exit or a cancellation. To go on unwinding is to run the parent's destructors.
         leave_child(0);
+    } catch (const os::ThrowWatch&) {
+        // Never: those that come as far as this clause have their backtrace taken.
     } catch (...) {
-        report_current_exception();
+        report_with_backtrace(os::last_watched_throw());
     }
     leave_child(code);
 }
