@@ -73,8 +73,13 @@ inline void expect(bool condition, const char* what) {
     if (!condition) throw std::runtime_error(std::string("not so: ") + what);
 }
 
+/// The start method that EVERY_START_METHOD has come to, for results.cpp.
+inline std::string noted_method;
+inline std::string noted(const std::string& method) { return noted_method = method; }
+
 }  // namespace support
 
 #define EXPECT(condition) ::support::expect(static_cast<bool>(condition), #condition)
-#define EVERY_START_METHOD \
-    const auto method = GENERATE(from_range(::multiprocessing::get_all_start_methods()))
+#define EVERY_START_METHOD                                                                         \
+    const auto method =                                                                            \
+        ::support::noted(GENERATE(from_range(::multiprocessing::get_all_start_methods())))

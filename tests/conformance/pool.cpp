@@ -10,6 +10,7 @@
 #include <multiprocessing/sharedctypes.hpp>
 #include <multiprocessing/synchronize.hpp>
 
+#include "conformance/helpers.hpp"
 #include "runtime/helpers.hpp"
 #include "runtime/pool_helpers.hpp"
 #include "support/catch.hpp"
@@ -34,7 +35,10 @@ using support::pids_of;
 
 namespace {
 
-auto contexts() { return mp::get_context(GENERATE(from_range(mp::get_all_start_methods()))); }
+auto contexts() {
+    EVERY_START_METHOD;
+    return mp::get_context(method);
+}
 
 int sqr(int x) { return x * x; }
 int mul(int x, int y) { return x * y; }
