@@ -128,7 +128,8 @@ TEST_CASE("who does not know the key is refused", "[forkserver]") {
     CHECK(run(context().Process([] {})) == 0);
     auto& client = mp::runtime::this_process().fork_server;
     const auto [ours, theirs] = mp::os::socket_pair(SOCK_SEQPACKET);
-    REQUIRE(forkserver::send_message(client.control(), forkserver::ForkRequest{{}, 1}, {&theirs, 1}));
+    const int their_end = theirs.get();
+    REQUIRE(forkserver::send_message(client.control(), forkserver::ForkRequest{{}, 1}, {&their_end, 1}));
     const auto report = forkserver::receive_message<forkserver::ForkReport>(ours.get());
     REQUIRE(report);
     CHECK(report->kind == forkserver::ForkReport::Kind::refused);
@@ -209,8 +210,7 @@ TEST_CASE("a child of the server has the descriptors it needs and no others", "[
         },
         b);
     CHECK(run(p) == 0);
-    // The standard streams, the connection, the parent's sentinel, the arena, the server's signals and
-    // the server's own parent.
+    // The standard streams, the connection, the parent's sentinel, the arena.
     CHECK(a.recv<int>() == 6);
     sleeper.kill();
     CHECK(ended(sleeper) == -SIGKILL);
@@ -225,10 +225,11 @@ TEST_CASE("more descriptors than one message takes", "[forkserver]") {
             for (const auto& c : connections) c.send(1);
         },
         many);
-    CHECK(run(p) == 0);
+    p.start();
     int sum = 0;
     for (int i = 0; i < 300; ++i) sum += a.recv<int>();
     CHECK(sum == 300);
+    CHECK(ended(p) == 0);
 }
 
 TEST_CASE("a server preloads once, for all children", "[forkserver]") {

@@ -79,6 +79,7 @@ public:
         fd_ = clear_of_standard_streams(std::move(fd_));
     }
     [[nodiscard]] int get() const noexcept { return fd_.get(); }
+    void close() noexcept { fd_.reset(); }
     /// Takes the signals that have come.
     void clear() const noexcept {
         ::signalfd_siginfo signal;

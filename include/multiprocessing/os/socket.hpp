@@ -37,7 +37,7 @@ inline void shutdown_writing(int fd) noexcept { ::shutdown(fd, SHUT_WR); }
 
 /// Sends all of `parts`, which it uses up, with `descriptors` on the first byte. Throws
 /// std::system_error, EPIPE when the peer is gone.
-void send_all(int fd, std::span<::iovec> parts, std::span<const Fd> descriptors = {});
+void send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors = {});
 
 /// Receives at least one byte and at most `to.size()`; 0 at the end, however the peer ended. If
 /// `descriptors` is given, those that came are added to it; else they are closed.
@@ -48,7 +48,7 @@ void send_all(int fd, std::span<::iovec> parts, std::span<const Fd> descriptors 
 
 inline constexpr std::size_t control_size = CMSG_SPACE(sizeof(int) * most_descriptors);
 
-inline void send_all(int fd, std::span<::iovec> parts, std::span<const Fd> descriptors) {
+inline void send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors) {
     alignas(::cmsghdr) std::array<std::byte, control_size> control;
     ::msghdr message{};
     if (!descriptors.empty()) {
@@ -59,12 +59,7 @@ inline void send_all(int fd, std::span<::iovec> parts, std::span<const Fd> descr
         header->cmsg_level = SOL_SOCKET;
         header->cmsg_type = SCM_RIGHTS;
         header->cmsg_len = CMSG_LEN(sizeof(int) * descriptors.size());
-        unsigned char* to = CMSG_DATA(header);
-        for (const Fd& descriptor : descriptors) {
-            const int number = descriptor.get();
-            std::memcpy(to, &number, sizeof number);
-            to += sizeof number;
-        }
+        std::memcpy(CMSG_DATA(header), descriptors.data(), descriptors.size_bytes());
     }
     while (!parts.empty()) {
         message.msg_iov = parts.data();

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <multiprocessing/os/error.hpp>
-#include <multiprocessing/os/fd.hpp>
 
 #include <cstdio>
 #include <iostream>
@@ -45,12 +44,16 @@ inline void redirect_stdin_to_null() noexcept {
     ::__fpurge(stdin);
 }
 
-/// A copy of stdout's or stderr's descriptor; nothing if it is closed.
-[[nodiscard]] inline Fd duplicate_stdout() noexcept {
-    return Fd(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
-}
-[[nodiscard]] inline Fd duplicate_stderr() noexcept {
-    return Fd(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+[[nodiscard]] inline bool stdout_is_open() noexcept { return ::fcntl(STDOUT_FILENO, F_GETFD) >= 0; }
+[[nodiscard]] inline bool stderr_is_open() noexcept { return ::fcntl(STDERR_FILENO, F_GETFD) >= 0; }
+
+/// Gives up stdout and stderr: what is written there goes nowhere.
+inline void redirect_output_to_null() noexcept {
+    const int null = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (null < 0) return;
+    ::dup2(null, STDOUT_FILENO);
+    ::dup2(null, STDERR_FILENO);
+    if (null > STDERR_FILENO) ::close(null);
 }
 
 /// Puts another file in the place of stdout or stderr.

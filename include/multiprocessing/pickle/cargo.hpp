@@ -58,7 +58,11 @@ public:
         return descriptors_.size() - 1;
     }
     [[nodiscard]] std::span<const shm::Ticket> tickets() const noexcept { return tickets_; }
-    [[nodiscard]] std::span<const os::Fd> descriptors() const noexcept { return descriptors_; }
+    [[nodiscard]] std::vector<int> descriptors() const {
+        std::vector<int> numbers;
+        for (const os::Fd& descriptor : descriptors_) numbers.push_back(descriptor.get());
+        return numbers;
+    }
     [[nodiscard]] bool carries_descriptors() const noexcept { return carries_descriptors_; }
     [[nodiscard]] bool empty() const noexcept { return tickets_.empty() && descriptors_.empty(); }
     /// The tickets are the receiver's now; the descriptors are still to be delivered.

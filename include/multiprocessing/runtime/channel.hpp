@@ -52,7 +52,7 @@ public:
     [[nodiscard]] DescriptorPointer for_writing() const;
 
     /// Sends one message that consists of `parts`, of which the first is left free for the header.
-    void send(std::span<::iovec> parts, std::span<const os::Fd> descriptors = {});
+    void send(std::span<::iovec> parts, std::span<const int> descriptors = {});
     /// Receives one message: `room(size)` is asked for memory piece by piece as the message comes,
     /// so that a length alone makes nobody allocate. It gets how much is missing, and returns a
     /// piece of at most that. `check(length)` sees the length first, and may throw.
@@ -133,7 +133,7 @@ inline FrameHeader::FrameHeader(std::uint64_t length) noexcept : bytes{}, size(0
     }
 }
 
-inline void Channel::send(std::span<::iovec> parts, std::span<const os::Fd> descriptors) {
+inline void Channel::send(std::span<::iovec> parts, std::span<const int> descriptors) {
     std::uint64_t length = 0;
     for (const ::iovec& part : parts.subspan(1)) length += part.iov_len;
     FrameHeader header(length);

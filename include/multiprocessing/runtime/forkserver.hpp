@@ -20,10 +20,12 @@
 #include <multiprocessing/runtime/state.hpp>
 #include <multiprocessing/shm/processes.hpp>
 
-#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
-#include <span>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -77,7 +79,10 @@ private:
 /// Spawns a server for this process.
 [[nodiscard]] Client::Server launch_server();
 
-/// Asks the server; false when it was killed before there was a child.
+/// Puts what the child is to be given into its channel, where it waits for the child.
+void fill(int channel, Shipment& shipment, const shm::ChildSlot& slot);
+
+/// Has the server fork a child; false when the server was killed before there was one.
 [[nodiscard]] bool try_to_start(ProcessState& state, const TargetSaver& save);
 
 // -------------------------------------------------------------------------------------------------
@@ -110,6 +115,10 @@ inline void ServerTarget::run() {
             report_current_exception();  // the children will do without it
         }
     }
+    // Who waits for the end of what his children write is not to wait for the server. They are sent
+    // their streams.
+    os::flush_standard_streams();
+    os::redirect_output_to_null();
     server.run();
 }
 
@@ -138,41 +147,43 @@ inline Client::Server launch_server() {
     return server;
 }
 
+inline void fill(int channel, Shipment& shipment, const shm::ChildSlot& slot) {
+    const os::Fd data = shipment.seal(slot);
+    const os::Fd here = shipment.folder() < 0 ? os::open_directory(".") : os::Fd();
+    std::vector<int> descriptors{data.get(), here ? here.get() : shipment.folder(),
+                                 shipment.parent_sentinel()};
+    const Streams streams{os::stdout_is_open(), os::stderr_is_open()};
+    if (streams.out) descriptors.push_back(STDOUT_FILENO);
+    if (streams.err) descriptors.push_back(STDERR_FILENO);
+    const auto& own = shipment.preparation().descriptors;
+    descriptors.insert(descriptors.end(), own.begin(), own.end());
+    send_descriptors(channel, streams, descriptors);
+}
+
 inline bool try_to_start(ProcessState& state, const TargetSaver& save) {
     Client& client = this_process().fork_server;
-    client.ensure_running(launch_server);
+    const ProcessPointer server = client.ensure_running(launch_server);
 
     Shipment shipment(state, save);
     // The kernel makes the child the server's, so it has to watch its parent by itself.
     shipment.preparation().starter_is_main_thread = false;
-    static_cast<void>(os::AffinityScope(state.surroundings.cpu_affinity));  // the child will take it
+    // The child will take it itself; this is to know that it can.
+    static_cast<void>(os::AffinityScope(state.surroundings.cpu_affinity));
     shm::ChildSlot slot(shm::Inherits::nothing);
-    std::vector<os::Fd> descriptors;
-    descriptors.push_back(shipment.seal(slot));
-    descriptors.push_back(shipment.folder() >= 0 ? os::duplicate(shipment.folder())
-                                                 : os::open_directory("."));
-    descriptors.push_back(os::duplicate(shipment.parent_sentinel()));
-    Streams streams;
-    const auto add_stream = [&](os::Fd stream) {
-        if (!stream) return std::uint8_t{0};
-        descriptors.push_back(std::move(stream));
-        return std::uint8_t{1};
-    };
-    streams.out = add_stream(os::duplicate_stdout());
-    streams.err = add_stream(os::duplicate_stderr());
-    for (const os::Fd& descriptor : shipment.descriptors()) {
-        descriptors.push_back(os::duplicate(descriptor.get()));
-    }
-
     auto [ours, theirs] = os::socket_pair(SOCK_SEQPACKET);
-    send_descriptors(ours.get(), streams, descriptors);
-    descriptors.clear();
-    if (!client.request(slot.id(), {&theirs, 1})) return false;
-    theirs.reset();
-    shipment.take_reserved().reset();  // for what comes now
+    fill(ours.get(), shipment, slot);
+
     std::vector<os::Fd> sentinel;
-    const auto report = receive_message<ForkReport>(ours.get(), &sentinel);
-    if (!report) return false;
+    std::optional<ForkReport> report;
+    if (client.request(slot.id(), theirs.get())) {
+        theirs.reset();
+        shipment.take_reserved().reset();  // for the one that comes now
+        report = receive_message<ForkReport>(ours.get(), &sentinel);
+    }
+    if (!report) {
+        client.give_up(server);
+        return false;
+    }
     switch (report->kind) {
     case ForkReport::Kind::refused:
         throw AuthenticationError(complaint("the fork server has refused a request", state,
@@ -180,25 +191,22 @@ inline bool try_to_start(ProcessState& state, const TargetSaver& save) {
     case ForkReport::Kind::failed:
         os::throw_error(report->value, "fork", "in the fork server");
     case ForkReport::Kind::started:
-        if (sentinel.empty()) {  // another thread was faster with the descriptor
+        if (sentinel.empty()) {  // another thread has taken the room
             os::kill_process(report->pid);
             os::throw_error(EMFILE, "recvmsg", "the child's pidfd");
         }
         state.sentinel = std::make_shared<const os::Fd>(std::move(sentinel.front()));
+        state.exit_reports = std::move(ours);
         break;
     case ForkReport::Kind::ended:  // killed before it had come to report
         state.sentinel = std::make_shared<const os::Fd>(os::pipe().first);
+        state.exitcode = report->value;
         break;
     }
     state.pid = report->pid;
     state.holder = slot.id();
     slot.started(report->pid);
-    if (report->kind == ForkReport::Kind::ended) {
-        state.exitcode = report->value;
-        shm::release_process(slot.id());
-    } else {
-        state.exit_reports = std::move(ours);
-    }
+    if (state.exitcode) shm::release_process(state.holder);
     return true;
 }
 

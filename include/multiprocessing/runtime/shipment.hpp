@@ -16,7 +16,6 @@
 #include <multiprocessing/shm/processes.hpp>
 
 #include <functional>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -46,9 +45,6 @@ public:
     [[nodiscard]] os::Fd seal(const shm::ChildSlot& child);
 
     [[nodiscard]] Preparation& preparation() noexcept { return preparation_; }
-    [[nodiscard]] std::span<const os::Fd> descriptors() const noexcept {
-        return cargo_.descriptors();
-    }
     [[nodiscard]] int parent_sentinel() const noexcept { return parent_->sentinel->get(); }
     [[nodiscard]] int folder() const noexcept { return folder_.get(); }
 
@@ -73,9 +69,7 @@ inline Shipment::Shipment(const ProcessState& state, const TargetSaver& save)
     pickle::OArchive archive(target, &cargo_);
     pickle::while_pickling([&] { save(archive); });
     preparation_.target.assign(target.span().begin(), target.span().end());
-    for (const os::Fd& descriptor : cargo_.descriptors()) {
-        preparation_.descriptors.push_back(descriptor.get());
-    }
+    preparation_.descriptors = cargo_.descriptors();
 }
 
 inline os::Fd Shipment::seal(const shm::ChildSlot& child) {

@@ -390,10 +390,9 @@ inline void ChildSlot::started(int pid) {
     ProcessSlot& slot = Processes::instance().slot(id_);
     {
         Transaction tx = arena.transaction();
-        // The child may have done it, or be gone already; the two would write the same.
+        // The child itself adds its start time. Until then nobody else can have its number: it is
+        // this process's, or its fork server's, to reap.
         if (slot.holder == id_ && slot.pid == 0) {
-            const auto state = os::process_state(pid);
-            tx.set(slot.start_time, state ? state->start_time : 0);
             tx.set(slot.pid, static_cast<std::uint64_t>(pid));
         }
         tx.commit();

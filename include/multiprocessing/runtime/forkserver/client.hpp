@@ -26,34 +26,33 @@ public:
         Key key;
     };
 
-    /// Has one, by `launch()` if there is none or it has been killed.
+    /// The server's process. Has one made by `launch()` if there is none, or it was killed.
     template <class Launch>
-    void ensure_running(Launch launch) {
+    [[nodiscard]] ProcessPointer ensure_running(Launch launch) {
         const std::lock_guard lock(mutex_);
-        if (server_.process && !server_.process->poll_exitcode()) return;
-        server_ = {};
-        server_ = launch();
+        if (!server_.process || server_.process->poll_exitcode()) {
+            server_ = {};
+            server_ = launch();
+        }
+        return server_.process;
     }
 
     /// Asks for a child; false when the server is gone.
-    [[nodiscard]] bool request(shm::HolderId child, std::span<const os::Fd> channel) {
+    [[nodiscard]] bool request(shm::HolderId child, int channel) {
         const std::lock_guard lock(mutex_);
         return server_.control &&
-               send_message(server_.control.get(), ForkRequest{server_.key, child}, channel);
+               send_message(server_.control.get(), ForkRequest{server_.key, child}, {&channel, 1});
     }
 
     /// Ends the server, if there is one. The children it has forked live on.
     void stop() {
-        using namespace std::chrono_literals;
         const std::lock_guard lock(mutex_);
-        const Server server = std::exchange(server_, {});
-        if (!server.process) return;
-        // Not only closed: forked children of this process may have it open too.
-        os::shutdown_writing(server.control.get());
-        if (!server.process->wait_for_end(os::Deadline::after(500ms))) {
-            server.process->send_signal(SIGKILL);
-            server.process->wait_for_end(os::Deadline::never());
-        }
+        stop_locked();
+    }
+    /// The same if it still is this one, which was found gone: it may be on its way out yet.
+    void give_up(const ProcessPointer& server) {
+        const std::lock_guard lock(mutex_);
+        if (server_.process == server) stop_locked();
     }
 
     /// In a forked child: the server is its parent's.
@@ -74,6 +73,18 @@ public:
     }
 
 private:
+    void stop_locked() {
+        using namespace std::chrono_literals;
+        const Server server = std::exchange(server_, {});
+        if (!server.process) return;
+        // Not only closed: forked children of this process may have it open too.
+        os::shutdown_writing(server.control.get());
+        if (!server.process->wait_for_end(os::Deadline::after(500ms))) {
+            server.process->send_signal(SIGKILL);
+            server.process->wait_for_end(os::Deadline::never());
+        }
+    }
+
     os::ForkAwareMutex mutex_;
     Server server_;
 };

@@ -49,7 +49,7 @@ struct ForkReport {
 
 /// Sends one message; false when the other side is gone.
 template <class Message>
-bool send_message(int socket, const Message& message, std::span<const os::Fd> descriptors = {}) {
+bool send_message(int socket, const Message& message, std::span<const int> descriptors = {}) {
     ::iovec part{const_cast<Message*>(&message), sizeof message};
     try {
         os::send_all(socket, {&part, 1}, descriptors);
@@ -72,12 +72,12 @@ template <class Message>
 
 /// Which of its standard streams a child is sent.
 struct Streams {
-    std::uint8_t out = 0;
-    std::uint8_t err = 0;
+    bool out = false;
+    bool err = false;
 };
 
 /// Sends a child its descriptors, as many messages as that takes.
-inline void send_descriptors(int channel, Streams streams, std::span<const os::Fd> descriptors) {
+inline void send_descriptors(int channel, Streams streams, std::span<const int> descriptors) {
     do {
         const auto batch =
             descriptors.first(std::min(descriptors.size(), os::most_descriptors));

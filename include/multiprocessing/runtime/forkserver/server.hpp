@@ -48,7 +48,9 @@ private:
         }
         [[nodiscard]] int ends() const noexcept { return ends_.get(); }
         void clear_ends() const noexcept { ends_.clear(); }
+        /// In a child.
         void restore() noexcept {
+            ends_.close();
             interrupts_.restore();
             ends_of_children_.restore();
             mask_.apply();
@@ -81,8 +83,8 @@ private:
     const os::Fd data = std::move(received.at(next++));
     const os::Fd folder = std::move(received.at(next++));
     os::Fd parent_sentinel = std::move(received.at(next++));
-    if (streams->out != 0) os::replace_stdout(received.at(next++).get());
-    if (streams->err != 0) os::replace_stderr(received.at(next++).get());
+    if (streams->out) os::replace_stdout(received.at(next++).get());
+    if (streams->err) os::replace_stderr(received.at(next++).get());
 
     const Preparation preparation = Preparation::read(data.get());
     const auto own = [&] { return received.size() - next; };
@@ -146,12 +148,10 @@ inline void Server::enter_child(os::Fd channel, shm::ChildSlot& slot) noexcept {
         control_.reset();
         signals_.restore();
         // First of all: from now on the child is known, whatever becomes of the server.
-        std::array<os::Fd, 1> sentinel{os::open_pidfd(os::this_pid())};
-        if (!send_message(channel.get(),
-                          ForkReport{ForkReport::Kind::started, os::this_pid(), 0}, sentinel)) {
-            throw SystemExit(1);
-        }
-        sentinel[0].reset();
+        const ForkReport started{ForkReport::Kind::started, os::this_pid(), 0};
+        const os::Fd sentinel = os::open_pidfd(started.pid);
+        const int number = sentinel.get();
+        if (!send_message(channel.get(), started, {&number, 1})) throw SystemExit(1);
         slot.adopt();
         const std::unique_ptr<Target> target = receive_target(channel.get());
         channel.reset();  // the server keeps it for the report of the end
