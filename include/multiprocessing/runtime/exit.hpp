@@ -19,22 +19,13 @@
 #include <cstdlib>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <string>
+#include <utility>
 
 #include <cxxabi.h>
 
 namespace multiprocessing::runtime {
-
-/// Has `function` run when this very process ends in an orderly way: the higher priority first, all
-/// of them before its children are ended. In a forked child it is forgotten.
-inline ExitFunctions::Id register_exit(std::function<void()> function, int priority = 0) {
-    return this_process().exit_functions.add(std::move(function), priority);
-}
-
-/// Takes one back; whether it had not run yet.
-inline bool unregister_exit(ExitFunctions::Id id) {
-    return this_process().exit_functions.remove(id);
-}
 
 /// Terminates daemons (kills those that do not listen) and joins the rest.
 inline void end_children() {
@@ -56,17 +47,31 @@ inline void end_children() {
 /// What is to be done at the end of any process; harmless when done twice.
 inline void finish_process() noexcept {
     try {
-        this_process().exit_functions.run_all(report_current_exception);
+        ExitFunctions& functions = this_process().exit_functions;
+        functions.run(0, report_current_exception);
         end_children();
+        functions.run(std::numeric_limits<int>::min(), report_current_exception);
     } catch (...) {
         report_current_exception();
     }
 }
 
-/// Has main's return and std::exit finish the process. Called before its first child starts.
+/// Has main's return and std::exit finish the process. Called before there is anything to finish.
 inline void finish_at_exit() {
     static constinit os::Lazy<const int> registered;
     static_cast<void>(registered.get([] { return new const int(std::atexit(finish_process)); }));
+}
+
+/// Has `function` run when this very process ends in an orderly way: the higher priority first,
+/// those of negative priority after its children have been ended. In a forked child it is forgotten.
+inline ExitFunctions::Id register_exit(std::function<void()> function, int priority = 0) {
+    finish_at_exit();
+    return this_process().exit_functions.add(std::move(function), priority);
+}
+
+/// Takes one back; whether it had not run yet.
+inline bool unregister_exit(ExitFunctions::Id id) {
+    return this_process().exit_functions.remove(id);
 }
 
 /// The only way out of a child.
