@@ -9,6 +9,7 @@
 #include <multiprocessing/os/random.hpp>
 #include <multiprocessing/runtime/children.hpp>
 #include <multiprocessing/runtime/exit_functions.hpp>
+#include <multiprocessing/runtime/log.hpp>
 #include <multiprocessing/runtime/state.hpp>
 
 #include <atomic>
@@ -73,6 +74,7 @@ inline ThisProcess::ThisProcess() : self(std::make_shared<ProcessState>()) {
     self->name = "MainProcess";
     self->authkey.resize(32);
     os::fill_with_random(self->authkey.span());
+    log_of_this_process.set_process_name([] { return this_process().self->current_name(); });
 }
 
 inline ProcessPointer ThisProcess::describe_as_parent() {
