@@ -10,6 +10,7 @@
 #include <multiprocessing/pickle/message.hpp>
 #include <multiprocessing/runtime/death.hpp>
 #include <multiprocessing/runtime/exit.hpp>
+#include <multiprocessing/runtime/log.hpp>
 #include <multiprocessing/runtime/preparation.hpp>
 #include <multiprocessing/runtime/target.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
@@ -37,6 +38,7 @@ namespace multiprocessing::runtime {
         end_with_parent({preparation.parent_pid, preparation.starter_is_main_thread},
                         preparation.parent_sentinel);
     }
+    log_of_this_process.adopt(preparation.log);
     if (preparation.default_method) {
         default_start_method().set(static_cast<StartMethod>(*preparation.default_method), true);
     }
@@ -49,6 +51,7 @@ namespace multiprocessing::runtime {
 [[noreturn]] inline void run_spawned_child(int data_fd) noexcept {
     run_and_leave([data_fd] {
         const std::unique_ptr<Target> target = prepare_spawned_child(data_fd);
+        log_at(log_level::info, "child process calling run()");
         if (target) target->run();
     });
 }

@@ -10,12 +10,14 @@
 #include <multiprocessing/os/exit.hpp>
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/os/stdio.hpp>
+#include <multiprocessing/runtime/log.hpp>
 #include <multiprocessing/runtime/report.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
 
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <cstdlib>
 #include <exception>
 #include <functional>
@@ -34,22 +36,39 @@ inline void end_children() {
     for (auto running = children.reap_finished(); !running.empty();
          running = children.reap_finished()) {
         for (const ProcessPointer& child : running) {
-            if (child->daemon) child->send_signal(SIGTERM);
+            if (!child->daemon) continue;
+            log_at(log_level::info,
+                   [&] { return "calling terminate() for daemon " + child->current_name(); });
+            child->send_signal(SIGTERM);
         }
         const auto patience = os::Deadline::after(500ms);
         for (const ProcessPointer& child : running) {
             if (child->daemon && !child->wait_for_end(patience)) child->send_signal(SIGKILL);
         }
-        for (const ProcessPointer& child : running) child->wait_for_end(os::Deadline::never());
+        for (const ProcessPointer& child : running) {
+            log_at(log_level::info,
+                   [&] { return "calling join() for process " + child->current_name(); });
+            child->wait_for_end(os::Deadline::never());
+        }
     }
+}
+
+/// In this process, whatever its parent was about.
+inline bool first_to_finish() noexcept {
+    static constinit std::atomic<std::uint32_t> finishing{0};
+    const std::uint32_t epoch = os::fork_epoch();
+    return finishing.exchange(epoch) != epoch;
 }
 
 /// What is to be done at the end of any process; harmless when done twice.
 inline void finish_process() noexcept {
     try {
         ExitFunctions& functions = this_process().exit_functions;
+        if (first_to_finish()) log_at(log_level::info, "process shutting down");
+        log_at(log_level::debug, "running all \"atexit\" finalizers with priority >= 0");
         functions.run(0, report_current_exception);
         end_children();
+        log_at(log_level::debug, "running the remaining \"atexit\" finalizers");
         functions.run(std::numeric_limits<int>::min(), report_current_exception);
     } catch (...) {
         report_current_exception();
@@ -77,6 +96,8 @@ inline bool unregister_exit(ExitFunctions::Id id) {
 /// The only way out of a child.
 [[noreturn]] inline void leave_child(int code) noexcept {
     finish_process();
+    log_at(log_level::info,
+           [code] { return "process exiting with exitcode " + std::to_string(code); });
     os::flush_standard_streams();
     os::exit_at_once(code);
 }
