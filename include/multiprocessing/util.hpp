@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// The log of the library, functions that run when this process ends, and `Finalize`. Answers Python's
-// `multiprocessing.util`, and `get_logger` and `log_to_stderr` of `multiprocessing`.
+// The log of the library, functions that run when this process ends, and `Finalize`. Answers
+// Python's `multiprocessing.util`, and `get_logger` and `log_to_stderr` of `multiprocessing`.
 #pragma once
 
 #include <multiprocessing/os/process.hpp>
@@ -23,8 +23,8 @@
 
 namespace multiprocessing {
 
-/// Python's levels under names that are no macros: `mp::log_level::debug` is 10, `info` 20, `warning`
-/// 30, `error` 40. They are ints, as in Python, and any other int is a level too.
+/// Python's levels under names that are no macros: `mp::log_level::debug` is 10, `info` 20,
+/// `warning` 30, `error` 40. They are ints, as in Python, and any other int is a level too.
 namespace log_level = runtime::log_level;
 inline constexpr int SUBDEBUG = log_level::subdebug;
 inline constexpr int SUBWARNING = log_level::subwarning;
@@ -36,23 +36,23 @@ using runtime::SourceLocation;
 
 /// Takes a record, or a level and a message.
 template <class F>
-concept LogSink = std::invocable<F&, const LogRecord&> ||
-                  std::invocable<F&, int, const std::string&>;
+concept LogSink =
+    std::invocable<F&, const LogRecord&> || std::invocable<F&, int, const std::string&>;
 
-/// The log of this process, by `get_logger()`. It says when processes start, exit and are found ended,
-/// when a Pool replaces a worker, when a lock was abandoned, and what the program tells it; nothing,
-/// until there is somewhere to say it: `log_to_stderr()` or `set_sink()`. Until then, and below the
-/// level, a call costs one look at a number.
+/// The log of this process, by `get_logger()`. It says when processes start, exit and are found
+/// ended, when a Pool replaces a worker, when a lock was abandoned, and what the program tells it;
+/// nothing, until there is somewhere to say it: `log_to_stderr()` or `set_sink()`. Until then, and
+/// below the level, a call costs one look at a number.
 ///
 ///     mp::log_to_stderr(mp::log_level::info);
-///     mp::get_logger().info("ready");                               // [INFO/MainProcess] ready
-///     mp::get_logger().debug([&] { return "seen: " + dump(all); }); // only called if it is enabled
+///     mp::get_logger().info("ready");                                // [INFO/MainProcess] ready
+///     mp::get_logger().debug([&] { return "seen: " + dump(all); });  // called if it is enabled
 ///
 /// A message is text or a callable that makes it. No call throws: what a sink or such a callable
 /// throws is told on stderr.
 /// *Process safety*: all calls may come from several threads.
-/// *Fork and spawn*: children begin with the level and with stderr; a sink is inherited by fork alone,
-/// it cannot travel to a spawned child.
+/// *Fork and spawn*: children begin with the level and with stderr; a sink is inherited by fork
+/// alone, it cannot travel to a spawned child.
 class Logger {
 public:
     /// 0, `log_level::notset`, is where it begins: then the effective level is WARNING.
@@ -67,8 +67,8 @@ public:
     }
     /// Records go to `sink`, and to stderr no longer; nullptr turns the log off.
     /// It is called by whatever thread has something to say, the library's own too, by several at
-    /// once, and until the very end of the process. No lock is held meanwhile. What it logs itself is
-    /// dropped. In a forked child it must not wait for a thread of its parent.
+    /// once, and until the very end of the process. No lock is held meanwhile. What it logs itself
+    /// is dropped. In a forked child it must not wait for a thread of its parent.
     template <LogSink F>
     void set_sink(F sink) const;
     void set_sink(std::nullptr_t) const { runtime::log_of_this_process.set_outlet(nullptr); }
@@ -114,8 +114,8 @@ private:
 /// The logger of the library. There is one in a process.
 [[nodiscard]] inline Logger get_logger() noexcept { return {}; }
 
-/// Has records written to stderr, "[LEVEL/ProcessName] message" with one write(2) each, instead of to
-/// a sink; sets the level, unless that is left out or 0. Returns the logger.
+/// Has records written to stderr, "[LEVEL/ProcessName] message" with one write(2) each, instead of
+/// to a sink; sets the level, unless that is left out or 0. Returns the logger.
 inline Logger log_to_stderr(std::optional<int> level = std::nullopt);
 
 namespace util {
@@ -151,8 +151,8 @@ void warn(M&& message, SourceLocation where = SourceLocation::current()) {
 using ExitId = runtime::ExitFunctions::Id;
 
 /// Has `function` run when this very process ends in an orderly way: main returns, a child's target
-/// does, or somebody calls exit. The higher priority first, of equals the one registered last; those
-/// of negative priority after the children have been ended. What it throws is told on stderr.
+/// does, or somebody calls exit. The higher priority first, of equals the one registered last;
+/// those of negative priority after the children have been ended. What it throws is told on stderr.
 /// *Python*: `atexit.register`, and `util.Finalize(None, f, exitpriority=priority)`.
 /// *Fork and spawn*: a child forgets its parent's.
 inline ExitId register_exit(std::function<void()> function, int priority = 0) {
@@ -167,13 +167,13 @@ struct FinalizeOptions {
     std::optional<int> exitpriority = std::nullopt;
 };
 
-/// Something to be done once: when it is called, when the last copy of this handle is destroyed, or,
-/// with an exit priority, when the process ends in an orderly way; whichever is first.
+/// Something to be done once: when it is called, when the last copy of this handle is destroyed,
+/// or, with an exit priority, when the process ends in an orderly way; whichever is first.
 ///
 ///     mp::util::Finalize remove({.exitpriority = 10}, [path] { std::filesystem::remove(path); });
 ///
-/// *Python*: `util.Finalize(obj, callback, args, exitpriority=10)`; the handle is the object, make it
-/// a member of what is to be finalized. For one without an object there is `register_exit`.
+/// *Python*: `util.Finalize(obj, callback, args, exitpriority=10)`; the handle is the object, make
+/// it a member of what is to be finalized. For one without an object there is `register_exit`.
 /// *Process safety*: of several threads that call it one runs the callback, the others do not wait.
 /// *Fork and spawn*: a forked child never runs its parent's; there it is not active.
 class [[nodiscard]] Finalize {
@@ -185,7 +185,7 @@ public:
     explicit Finalize(F&& f, Args&&... args)
         : Finalize(FinalizeOptions{}, std::forward<F>(f), std::forward<Args>(args)...) {}
     template <class F, class... Args>
-        requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
+        requires(std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
     Finalize(FinalizeOptions options, F&& f, Args&&... args);
 
     // No move of its own: a handle is never empty.
@@ -285,7 +285,7 @@ public:
             util::sub_debug("finalizer ignored because different process");
             return nullptr;
         }
-        // Acquire, for it may be another thread that has made it; nothing follows a take that fails.
+        // Acquire, for it may be another thread that has made it.
         std::unique_ptr<Callback> taken(callback_.exchange(nullptr, std::memory_order_acquire));
         if (const ExitId exit = exit_.load(std::memory_order_relaxed); taken && exit != 0) {
             unregister_exit(exit);
@@ -311,10 +311,11 @@ inline bool util::Finalize::cancel() const { return state_->take() != nullptr; }
 inline bool util::Finalize::still_active() const noexcept { return state_->active(); }
 
 template <class F, class... Args>
-    requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
+    requires(std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
 util::Finalize::Finalize(FinalizeOptions options, F&& f, Args&&... args)
-    : state_(std::make_shared<State>(std::make_unique<Bound<std::decay_t<F>, std::decay_t<Args>...>>(
-          std::forward<F>(f), std::forward<Args>(args)...))) {
+    : state_(
+          std::make_shared<State>(std::make_unique<Bound<std::decay_t<F>, std::decay_t<Args>...>>(
+              std::forward<F>(f), std::forward<Args>(args)...))) {
     if (!options.exitpriority) return;
     state_->set_exit(register_exit(
         [weak = std::weak_ptr(state_)] {

@@ -82,7 +82,7 @@ inline void finish_at_exit() {
 }
 
 /// Has `function` run when this very process ends in an orderly way: the higher priority first,
-/// those of negative priority after its children have been ended. In a forked child it is forgotten.
+/// those of negative priority after its children have been ended. A forked child forgets it.
 inline ExitFunctions::Id register_exit(std::function<void()> function, int priority = 0) {
     finish_at_exit();
     return this_process().exit_functions.add(std::move(function), priority);

@@ -41,17 +41,14 @@ inline constexpr int critical = 50;
 
 /// "WARNING"; for one without a name "Level 32".
 [[nodiscard]] inline std::string name(int level) {
-    switch (level) {
-    case notset: return "NOTSET";
-    case subdebug: return "SUBDEBUG";
-    case debug: return "DEBUG";
-    case info: return "INFO";
-    case subwarning: return "SUBWARNING";
-    case warning: return "WARNING";
-    case error: return "ERROR";
-    case critical: return "CRITICAL";
-    default: return "Level " + std::to_string(level);
+    constexpr std::pair<int, const char*> names[] = {
+        {notset, "NOTSET"},         {subdebug, "SUBDEBUG"}, {debug, "DEBUG"}, {info, "INFO"},
+        {subwarning, "SUBWARNING"}, {warning, "WARNING"},   {error, "ERROR"}, {critical, "CRITICAL"},
+    };
+    for (const auto& [number, text] : names) {
+        if (number == level) return text;
     }
+    return "Level " + std::to_string(level);
 }
 }  // namespace log_level
 
@@ -133,8 +130,8 @@ struct LogSettings {
     }
 };
 
-/// The log. A constant to the compiler and never destroyed: anything may log at any time. No lock is
-/// held while a message is made or written.
+/// The log. A constant to the compiler and never destroyed: anything may log at any time. No lock
+/// is held while a message is made or written.
 class Log {
 public:
     using Outlet = std::shared_ptr<LogOutlet>;
@@ -148,8 +145,7 @@ public:
         return level >= threshold_.load(std::memory_order_relaxed);
     }
     /// Makes the message and hands it to the outlet. What either throws is told on stderr.
-    void write(int level, const std::function<std::string()>& message,
-               const SourceLocation& where);
+    void write(int level, const std::function<std::string()>& message, const SourceLocation& where);
 
     [[nodiscard]] int level() const noexcept { return level_.load(std::memory_order_relaxed); }
     [[nodiscard]] static constexpr int effective(int level) noexcept {
@@ -186,7 +182,7 @@ inline constinit Log log_of_this_process;
 /// Logs, if the level is enabled.
 template <LogMessage M>
 void log_at(int level, M&& message, SourceLocation where = SourceLocation::current()) {
-    if (!log_of_this_process.enabled(level)) [[likely]] return;
+    if (!log_of_this_process.enabled(level)) return;
     const auto make = [&message] {
         if constexpr (std::convertible_to<M, std::string_view>) {
             return std::string(std::string_view(message));
@@ -254,7 +250,8 @@ inline void Log::write(int level, const std::function<std::string()>& message,
         const Outlet now = outlet();
         if (!now) return;
         const auto name = process_name_.load();
-        now->write({level, name != nullptr ? name() : "MainProcess", os::this_pid(), message(), where});
+        now->write(
+            {level, name != nullptr ? name() : "MainProcess", os::this_pid(), message(), where});
     } catch (const abi::__forced_unwind&) {
         throw;  // a thread that is cancelled goes on unwinding
     } catch (const std::exception& error) {
