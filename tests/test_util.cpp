@@ -16,10 +16,11 @@
 #include <chrono>
 #include <condition_variable>
 #include <csignal>
-#include <cstdlib>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -85,6 +86,16 @@ std::string of_child(const mp::Process& child) {
     return "process '" + child.name() + "' (pid " + std::to_string(child.pid().value()) + ")";
 }
 
+/// Those that this process has logged.
+std::string lines_of(const std::string& process, const std::string& log) {
+    std::istringstream all(log);
+    std::string lines;
+    for (std::string line; std::getline(all, line);) {
+        if (line.find("/" + process + "] ") != std::string::npos) lines += line + "\n";
+    }
+    return lines;
+}
+
 }  // namespace
 
 TEST_CASE("the log is off until there is somewhere to write", "[util][logging]") {
@@ -99,7 +110,8 @@ TEST_CASE("the log is off until there is somewhere to write", "[util][logging]")
     logger.critical(message);
     CHECK(made == 0);
     std::string last;
-    logger.set_sink([&](int level, const std::string& text) { last = std::to_string(level) + text; });
+    logger.set_sink(
+        [&](int level, const std::string& text) { last = std::to_string(level) + text; });
     CHECK(logger.is_enabled_for(mp::log_level::info));
     CHECK_FALSE(logger.is_enabled_for(mp::log_level::debug));
     logger.debug(message);
@@ -144,7 +156,8 @@ TEST_CASE("a record tells who logged it and where", "[util][logging]") {
     const RestoreLog restore;
     std::optional<mp::LogRecord> seen;
     mp::get_logger().set_sink([&](const mp::LogRecord& record) { seen = record; });
-    mp::get_logger().error("text"); const int line = __LINE__;
+    mp::get_logger().error("text");
+    const int line = __LINE__;
     REQUIRE(seen);
     CHECK(seen->level == 40);
     CHECK(seen->message == "text");
@@ -168,7 +181,8 @@ TEST_CASE("a line to stderr is one write", "[util][logging]") {
     logger.debug("nothing");
     mp::log_to_stderr().log(20, "the second");
     ::dup2(saved.get(), STDERR_FILENO);
-    for (const std::string expected : {"[INFO/MainProcess] the first\n", "[INFO/MainProcess] the second\n"}) {
+    for (const std::string expected :
+         {"[INFO/MainProcess] the first\n", "[INFO/MainProcess] the second\n"}) {
         char packet[100];
         const auto size = ::recv(reading.get(), packet, sizeof packet, MSG_DONTWAIT);
         REQUIRE(size > 0);
@@ -255,14 +269,17 @@ TEST_CASE("a child can log whatever its parent's threads were doing", "[util][lo
     const auto fork = mp::get_context("fork");
     int well = 0;
     for (int i = 0; i < 40; ++i) {
-        well += run(fork.Process([&] {
-            bool seen = false;
-            logger.error("y");
-            logger.set_sink([&](const mp::LogRecord& record) { seen = record.message == "z"; });
-            logger.error("z");
-            logger.set_sink(nullptr);
-            mp::exit(seen ? 0 : 1);
-        })) == 0 ? 1 : 0;
+        well +=
+            run(fork.Process([&] {
+                bool seen = false;
+                logger.error("y");
+                logger.set_sink([&](const mp::LogRecord& record) { seen = record.message == "z"; });
+                logger.error("z");
+                logger.set_sink(nullptr);
+                mp::exit(seen ? 0 : 1);
+            })) == 0
+                ? 1
+                : 0;
     }
     finish = true;
     thread.join();
@@ -296,23 +313,30 @@ TEST_CASE("a sink is inherited by fork alone", "[util][logging][fork][spawn]") {
 
 TEST_CASE("a process says that it begins and ends", "[util][logging][fork][spawn]") {
     const auto method = GENERATE(from_range(mp::get_all_start_methods()));
-    const auto child = mp::get_context(method).Process({.name = "parent"}, [](const std::string& way) {
-        mp::log_to_stderr(mp::log_level::debug);
-        const auto own = mp::get_context(way).Process({.name = "child"}, [] { mp::exit(3); });
-        own.start();
-        own.join(30);
-    }, method);
+    const auto child = mp::get_context(method).Process(
+        {.name = "parent"},
+        [](const std::string& way) {
+            mp::log_to_stderr(mp::log_level::debug);
+            const auto own = mp::get_context(way).Process({.name = "child"}, [] { mp::exit(3); });
+            own.start();
+            own.join(30);
+        },
+        method);
     const std::string errors = errors_of(child);
     CHECK(child.exitcode() == 0);
-    CHECK_THAT(errors, ContainsSubstring("[INFO/parent] process 'child' (pid "));
     CHECK_THAT(errors, ContainsSubstring(") started by " + method + "\n"));
-    CHECK_THAT(errors, ContainsSubstring("[INFO/child] child process calling run()\n"
-                                         "[INFO/child] process shutting down\n"));
-    CHECK_THAT(errors, ContainsSubstring("[INFO/child] process exiting with exitcode 3\n"));
-    CHECK_THAT(errors, ContainsSubstring(") ended with exit code 3\n[INFO/parent] process shutting down\n"
-                                         "[DEBUG/parent] running all \"atexit\" finalizers with priority >= 0\n"
-                                         "[DEBUG/parent] running the remaining \"atexit\" finalizers\n"
-                                         "[INFO/parent] process exiting with exitcode 0\n"));
+    CHECK(lines_of("child", errors) ==
+          "[INFO/child] child process calling run()\n"
+          "[INFO/child] process shutting down\n"
+          "[DEBUG/child] running all \"atexit\" finalizers with priority >= 0\n"
+          "[DEBUG/child] running the remaining \"atexit\" finalizers\n"
+          "[INFO/child] process exiting with exitcode 3\n");
+    CHECK_THAT(errors, ContainsSubstring(
+                           ") ended with exit code 3\n"
+                           "[INFO/parent] process shutting down\n"
+                           "[DEBUG/parent] running all \"atexit\" finalizers with priority >= 0\n"
+                           "[DEBUG/parent] running the remaining \"atexit\" finalizers\n"
+                           "[INFO/parent] process exiting with exitcode 0\n"));
 }
 
 TEST_CASE("the end of a child is logged once, and how it died", "[util][logging][fork]") {
@@ -349,10 +373,12 @@ TEST_CASE("a replaced worker is told of", "[util][logging][pool]") {
     const mp::Pool pool({.processes = 1, .maxtasksperchild = 1});
     CHECK_THROWS_AS(pool.apply([] { return std::raise(SIGKILL); }), mp::WorkerLostError);
     CHECK(records.wait_for("[SUBWARNING/MainProcess] pool: process 'ForkPoolWorker-1' (pid "));
-    CHECK(records.count(") was killed by SIGKILL, replaced by process 'ForkPoolWorker-2' (pid ") == 1);
+    CHECK(records.count(") was killed by SIGKILL, replaced by process 'ForkPoolWorker-2' (pid ") ==
+          1);
     CHECK(pool.apply([] { return 2; }) == 2);
     CHECK(records.wait_for("[DEBUG/MainProcess] pool: process 'ForkPoolWorker-2' (pid "));
-    CHECK(records.count(") ended with exit code 0, replaced by process 'ForkPoolWorker-3' (pid ") == 1);
+    CHECK(records.count(") ended with exit code 0, replaced by process 'ForkPoolWorker-3' (pid ") ==
+          1);
 }
 
 TEST_CASE("an abandoned lock is told of once", "[util][logging][synchronize]") {
@@ -362,17 +388,20 @@ TEST_CASE("an abandoned lock is told of once", "[util][logging][synchronize]") {
     log_to(records, mp::log_level::warning);
     const mp::Lock lock;
     const mp::RLock rlock;
-    const auto child = mp::get_context(method).Process([](const mp::Lock& a, const mp::RLock& b) {
-        a.acquire();
-        b.acquire();
-    }, lock, rlock);
+    const auto child = mp::get_context(method).Process(
+        [](const mp::Lock& a, const mp::RLock& b) {
+            a.acquire();
+            b.acquire();
+        },
+        lock, rlock);
     CHECK(run(child) == 0);
     CHECK(lock.acquire(30));
     CHECK(records.count("[WARNING/MainProcess] Lock abandoned: a process ended that held it") == 1);
     lock.release();
     CHECK(rlock.acquire(30));
     CHECK(rlock.acquire(30));
-    CHECK(records.count("[WARNING/MainProcess] RLock abandoned: a process ended that held it") == 1);
+    CHECK(records.count("[WARNING/MainProcess] RLock abandoned: a process ended that held it") ==
+          1);
     rlock.release();
     rlock.release();
     CHECK(lock.acquire(30));
@@ -386,10 +415,12 @@ TEST_CASE("a condition tells of its lock", "[util][logging][synchronize]") {
     log_to(records, mp::log_level::warning);
     const mp::Condition condition;
     const std::lock_guard guard(condition);
-    const auto child = mp::get_context("fork").Process([](const mp::Condition& c) {
-        c.acquire();
-        c.notify();
-    }, condition);
+    const auto child = mp::get_context("fork").Process(
+        [](const mp::Condition& c) {
+            c.acquire();
+            c.notify();
+        },
+        condition);
     child.start();
     CHECK(condition.wait(30));
     CHECK(records.count("RLock abandoned") == 1);
@@ -408,17 +439,22 @@ TEST_CASE("a fork by one thread alone is no matter", "[util][logging][fork]") {
 TEST_CASE("exit functions of negative priority run after the children's end", "[util][exit]") {
     const auto method = GENERATE(from_range(mp::get_all_start_methods()));
     auto [reader, writer] = mp::Pipe(false);
-    const auto child = mp::get_context(method).Process([](const mp::Connection& w) {
-        mp::util::register_exit([w] { w.send(3); }, -1);
-        const auto taken_back = mp::util::register_exit([w] { w.send(0); });
-        if (!mp::util::unregister_exit(taken_back)) mp::exit(1);
-        mp::Event go;
-        mp::util::register_exit([w, go] { w.send(1); go.set(); });
-        mp::Process([w, go] {
-            go.wait(30);
-            w.send(2);
-        }).start();
-    }, writer);
+    const auto child = mp::get_context(method).Process(
+        [](const mp::Connection& w) {
+            mp::util::register_exit([w] { w.send(3); }, -1);
+            const auto taken_back = mp::util::register_exit([w] { w.send(0); });
+            if (!mp::util::unregister_exit(taken_back)) mp::exit(1);
+            mp::Event go;
+            mp::util::register_exit([w, go] {
+                w.send(1);
+                go.set();
+            });
+            mp::Process([w, go] {
+                go.wait(30);
+                w.send(2);
+            }).start();
+        },
+        writer);
     CHECK(run(child) == 0);
     for (const int expected : {1, 2, 3}) {
         REQUIRE(reader.poll());
@@ -444,7 +480,8 @@ TEST_CASE("a finalizer runs once", "[util][finalize]") {
 
 TEST_CASE("the last handle of a finalizer runs it", "[util][finalize]") {
     std::string ran;
-    std::optional<Finalize> first(std::in_place, [&](const std::string& text) { ran += text; }, "x");
+    std::optional<Finalize> first(
+        std::in_place, [&](const std::string& text) { ran += text; }, "x");
     {
         Finalize second = *first;
         Finalize third([&] { ran += "z"; });
@@ -458,7 +495,8 @@ TEST_CASE("the last handle of a finalizer runs it", "[util][finalize]") {
 
 TEST_CASE("a finalizer that is cancelled never runs, and lets go", "[util][finalize]") {
     const auto held = std::make_shared<int>(0);
-    const auto options = GENERATE(mp::util::FinalizeOptions{}, mp::util::FinalizeOptions{.exitpriority = 3});
+    const auto options =
+        GENERATE(mp::util::FinalizeOptions{}, mp::util::FinalizeOptions{.exitpriority = 3});
     const Finalize finalize(options, [held, own = std::make_unique<int>(0)] { ++*held; });
     CHECK(held.use_count() == 2);
     CHECK(finalize.cancel());
@@ -498,15 +536,16 @@ TEST_CASE("a forked child never runs its parent's finalizer", "[util][finalize][
     const auto held = std::make_shared<int>(0);
     {
         const Finalize finalize({.exitpriority = 1}, [w = writer, held] { w.send(::getpid()); });
-        const auto child = mp::get_context("fork").Process([copy = std::optional(finalize), held]() mutable {
-            const bool active = copy->still_active();
-            (*copy)();
-            const bool cancelled = copy->cancel();
-            const auto users = held.use_count();
-            copy.reset();
-            // What it holds is the parent's too, and so is not destroyed.
-            mp::exit(active || cancelled || held.use_count() != users ? 1 : 0);
-        });
+        const auto child =
+            mp::get_context("fork").Process([copy = std::optional(finalize), held]() mutable {
+                const bool active = copy->still_active();
+                (*copy)();
+                const bool cancelled = copy->cancel();
+                const auto users = held.use_count();
+                copy.reset();
+                // What it holds is the parent's too, and so is not destroyed.
+                mp::exit(active || cancelled || held.use_count() != users ? 1 : 0);
+            });
         CHECK(run(child) == 0);
         CHECK_FALSE(reader.poll());
         CHECK(finalize.still_active());

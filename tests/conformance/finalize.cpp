@@ -20,9 +20,7 @@ using mp::util::Finalize;
 
 namespace {
 
-void say(const mp::Connection& conn, const std::string& what) {
-    conn.send(what);
-}
+void say(const mp::Connection& conn, const std::string& what) { conn.send(what); }
 
 void finalize(const mp::Connection& conn) {
     {

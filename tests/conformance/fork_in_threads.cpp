@@ -33,7 +33,8 @@ void fork_in_threads() {
 
 TEST_CASE("ForkInThreads.test_fork", "[process][conformance]") {
     EVERY_START_METHOD;
-    const mp::Process child = mp::get_context(method).Process({.name = "threaded"}, fork_in_threads);
+    const mp::Process child =
+        mp::get_context(method).Process({.name = "threaded"}, fork_in_threads);
     const std::string errors = errors_of(child);
     CHECK(child.exitcode() == 0);
     // In Python too it is said once: a warning is, of a place in the program.

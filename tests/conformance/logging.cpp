@@ -13,9 +13,7 @@ using namespace support;
 
 namespace {
 
-void send_level(const mp::Connection& conn) {
-    conn.send(mp::get_logger().get_effective_level());
-}
+void send_level(const mp::Connection& conn) { conn.send(mp::get_logger().get_effective_level()); }
 
 }  // namespace
 
