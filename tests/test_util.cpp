@@ -156,8 +156,8 @@ TEST_CASE("a record tells who logged it and where", "[util][logging]") {
     const RestoreLog restore;
     std::optional<mp::LogRecord> seen;
     mp::get_logger().set_sink([&](const mp::LogRecord& record) { seen = record; });
+    const int line = __LINE__ + 1;
     mp::get_logger().error("text");
-    const int line = __LINE__;
     REQUIRE(seen);
     CHECK(seen->level == 40);
     CHECK(seen->message == "text");
