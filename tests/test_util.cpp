@@ -107,6 +107,7 @@ TEST_CASE("the log is off until there is somewhere to write", "[util][logging]")
     int made = 0;
     const auto message = [&made] { return "number " + std::to_string(++made); };
     logger.set_level(mp::log_level::info);
+    CHECK_FALSE(logger.is_enabled_for(mp::log_level::critical));
     logger.critical(message);
     CHECK(made == 0);
     std::string last;
@@ -504,6 +505,15 @@ TEST_CASE("a finalizer that is cancelled never runs, and lets go", "[util][final
     CHECK_FALSE(finalize.still_active());
     finalize();
     CHECK(*held == 0);
+}
+
+TEST_CASE("a finalizer that is over leaves nothing for the end", "[util][finalize]") {
+    const auto before = mp::util::register_exit([] {});
+    {
+        const Finalize finalize({.exitpriority = 1}, [] {});
+    }
+    CHECK_FALSE(mp::util::unregister_exit(before + 1));  // they are numbered as they come
+    CHECK(mp::util::unregister_exit(before));
 }
 
 TEST_CASE("what a finalizer throws goes to its caller, or to stderr", "[util][finalize]") {

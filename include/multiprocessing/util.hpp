@@ -267,8 +267,6 @@ public:
     State(const State&) = delete;
     State& operator=(const State&) = delete;
     ~State() {
-        // In a forked child it is the parent's, and so is what it holds: neither run nor destroyed.
-        if (is_foreign()) return;
         try {
             run();
         } catch (...) {
@@ -281,6 +279,7 @@ public:
     }
     /// For whoever is first; and then nobody runs it at the end.
     std::unique_ptr<Callback> take() {
+        // In a forked child it is the parent's, and so is what it holds: neither run nor destroyed.
         if (is_foreign()) {
             util::sub_debug("finalizer ignored because different process");
             return nullptr;
