@@ -15,4 +15,5 @@
 #include <multiprocessing/sharedctypes.hpp>
 #include <multiprocessing/synchronize.hpp>
 #include <multiprocessing/timeout.hpp>
+#include <multiprocessing/util.hpp>
 #include <multiprocessing/version.hpp>

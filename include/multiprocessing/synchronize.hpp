@@ -10,6 +10,7 @@
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/pickle/handle.hpp>
 #include <multiprocessing/runtime/action.hpp>
+#include <multiprocessing/runtime/log.hpp>
 #include <multiprocessing/shm/barrier.hpp>
 #include <multiprocessing/shm/condition.hpp>
 #include <multiprocessing/shm/event.hpp>
@@ -91,7 +92,12 @@ private:
     friend class Condition;
     template <class T>
     friend class SharedData;
-    bool acquire_until(os::Deadline deadline) const { return lock_->acquire(deadline); }
+    bool acquire_until(os::Deadline deadline) const {
+        const shm::Taken result = lock_->acquire(deadline);
+        if (result.from_the_dead) [[unlikely]] tell_of_the_dead();
+        return result;
+    }
+    void tell_of_the_dead() const;
     void save_handle(pickle::OArchive& archive) const;
     void load_handle(pickle::IArchive& archive);
 
@@ -207,6 +213,7 @@ private:
     void save_handle(pickle::OArchive& archive) const;
     void load_handle(pickle::IArchive& archive);
     void expect_mine(const char* call) const;
+    bool wait_once(os::Deadline deadline) const;
 
     shm::Shared<shm::ConditionState> state_;
     AnyLock lock_;
@@ -292,6 +299,13 @@ inline void AnyLock::release() const {
     throw ValueError("Lock.release(): semaphore or lock released too many times");
 }
 
+inline void AnyLock::tell_of_the_dead() const {
+    runtime::log_at(runtime::log_level::warning, [this] {
+        return std::string(lock_->recursive() ? "RLock" : "Lock") +
+               " abandoned: a process ended that held it";
+    });
+}
+
 inline void AnyLock::save_handle(pickle::OArchive& archive) const {
     pickle::save_ref(archive, object_);
     // It may be inside another object, as a Value's is.
@@ -336,9 +350,15 @@ inline void Condition::expect_mine(const char* call) const {
     }
 }
 
+inline bool Condition::wait_once(os::Deadline deadline) const {
+    const bool notified = state_->wait(*lock_.lock_, deadline);
+    if (lock_.abandoned()) lock_.tell_of_the_dead();  // it has just been taken again
+    return notified;
+}
+
 inline bool Condition::wait(Timeout timeout) const {
     expect_mine("wait");
-    return state_->wait(*lock_.lock_, timeout);
+    return wait_once(timeout);
 }
 
 template <class Predicate>
@@ -348,7 +368,7 @@ auto Condition::wait_for(Predicate predicate, Timeout timeout) const
     const os::Deadline deadline(timeout);
     auto result = predicate();
     while (!result && !deadline.expired()) {
-        state_->wait(*lock_.lock_, deadline);
+        wait_once(deadline);
         result = predicate();
     }
     return result;

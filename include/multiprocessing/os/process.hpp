@@ -103,6 +103,38 @@ struct ProcessState {
     bool ended;
 };
 
+/// Fields of /proc/PID/stat.
+class ProcessStat {
+public:
+    /// Empty when it cannot be read.
+    explicit ProcessStat(const Fd& file) noexcept {
+        const auto size =
+            retry_on_signal([&] { return ::read(file.get(), text_, sizeof text_ - 1); });
+        text_[size > 0 ? size : 0] = '\0';
+    }
+    /// The fields are counted from 1, as in proc(5); this is for those after the second, the
+    /// program's name, which may hold anything: so they are counted from its end.
+    [[nodiscard]] const char* field(int number) const noexcept {
+        const char* at = std::strrchr(text_, ')');
+        for (int passed = 2; at != nullptr && passed < number; ++passed) {
+            at = std::strchr(at, ' ');
+            if (at != nullptr) ++at;
+        }
+        return at;
+    }
+
+private:
+    char text_[1024];
+};
+
+/// The threads of this process; 1 if that cannot be found out.
+[[nodiscard]] inline int thread_count() noexcept {
+    const Fd file(::open("/proc/self/stat", O_RDONLY | O_CLOEXEC));
+    const ProcessStat stat(file);
+    const char* count = stat.field(20);
+    return count != nullptr ? std::atoi(count) : 1;
+}
+
 /// The state of any process, from /proc; nothing when there is no such process.
 [[nodiscard]] inline std::optional<ProcessState> process_state(int pid) noexcept {
     char path[40];
@@ -114,22 +146,11 @@ struct ProcessState {
         if (::kill(pid, 0) != 0 && errno == ESRCH) return std::nullopt;
         return ProcessState{0, false};
     }
-    char text[1024];
-    const auto size = retry_on_signal([&] { return ::read(file.get(), text, sizeof text - 1); });
-    if (size <= 0) return std::nullopt;
-    text[size] = '\0';
-    // The second field, the program's name, may hold anything, so fields are counted from its end:
-    // the state is the 3rd, the start time the 22nd.
-    const char* field = std::strrchr(text, ')');
-    if (field == nullptr || field[1] == '\0') return std::nullopt;
-    field += 2;
-    const char state = *field;
-    for (int skipped = 3; skipped < 22; ++skipped) {
-        field = std::strchr(field, ' ');
-        if (field == nullptr) return std::nullopt;
-        ++field;
-    }
-    return ProcessState{std::strtoull(field, nullptr, 10), state == 'Z' || state == 'X'};
+    const ProcessStat stat(file);
+    const char* state = stat.field(3);
+    const char* start_time = stat.field(22);
+    if (state == nullptr || start_time == nullptr) return std::nullopt;
+    return ProcessState{std::strtoull(start_time, nullptr, 10), *state == 'Z' || *state == 'X'};
 }
 
 }  // namespace multiprocessing::os

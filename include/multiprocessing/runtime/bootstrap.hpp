@@ -12,6 +12,7 @@
 #include <multiprocessing/pickle/message.hpp>
 #include <multiprocessing/runtime/death.hpp>
 #include <multiprocessing/runtime/exit.hpp>
+#include <multiprocessing/runtime/log.hpp>
 #include <multiprocessing/runtime/preparation.hpp>
 #include <multiprocessing/runtime/target.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
@@ -34,6 +35,7 @@ namespace multiprocessing::runtime {
     if (preparation.daemon || preparation.die_with_parent) {
         end_with_parent({preparation.parent_pid, preparation.starter_is_main_thread}, sentinel);
     }
+    log_of_this_process.adopt(preparation.log);
     if (preparation.default_method) {
         default_start_method().set(static_cast<StartMethod>(*preparation.default_method), true);
     }
@@ -60,11 +62,16 @@ namespace multiprocessing::runtime {
     return unpack_target(preparation, std::move(parent_sentinel), std::move(descriptors));
 }
 
+inline void run_target(Target* target) {
+    log_at(log_level::info, "child process calling run()");
+    if (target != nullptr) target->run();
+}
+
 /// What `freeze_support` does in a spawned child.
 [[noreturn]] inline void run_spawned_child(const os::SpawnEnvironment& environment) noexcept {
     run_and_leave([&environment] {
         const std::unique_ptr<Target> target = read_target(environment);
-        if (target) target->run();
+        run_target(target.get());
     });
 }
 

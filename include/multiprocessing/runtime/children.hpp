@@ -5,16 +5,30 @@
 #pragma once
 
 #include <multiprocessing/os/fork.hpp>
+#include <multiprocessing/os/process.hpp>
+#include <multiprocessing/runtime/log.hpp>
 #include <multiprocessing/runtime/state.hpp>
 
 #include <algorithm>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 namespace multiprocessing::runtime {
 
 using ProcessPointer = std::shared_ptr<ProcessState>;
+
+/// "ended with exit code 1", "was killed by SIGTERM".
+[[nodiscard]] inline std::string describe_end(int exitcode) {
+    if (exitcode < 0) return "was killed by " + os::signal_name(-exitcode);
+    return "ended with exit code " + std::to_string(exitcode);
+}
+
+/// "process 'Process-1' (pid 12)", with the mutex held.
+[[nodiscard]] inline std::string name_and_pid(const ProcessState& state) {
+    return "process '" + state.name + "' (pid " + std::to_string(state.pid.value_or(0)) + ")";
+}
 
 class Children {
 public:
@@ -22,10 +36,8 @@ public:
         const std::lock_guard lock(mutex_);
         running_.push_back(std::move(child));
     }
-    void remove(const ProcessState& child) {
-        const std::lock_guard lock(mutex_);
-        std::erase_if(running_, [&](const ProcessPointer& p) { return p.get() == &child; });
-    }
+    /// One that has been found ended, or is of no more interest.
+    void remove(const ProcessState& child);
     /// Reaps those that have ended; returns the rest, in the order they were started.
     std::vector<ProcessPointer> reap_finished();
     /// In a forked child: they are its parent's.
@@ -40,6 +52,18 @@ private:
     os::ForkAwareMutex mutex_;
     std::vector<ProcessPointer> running_;
 };
+
+inline void Children::remove(const ProcessState& child) {
+    const auto is_it = [&](const ProcessPointer& p) { return p.get() == &child; };
+    {
+        const std::lock_guard lock(mutex_);
+        if (std::erase_if(running_, is_it) == 0) return;
+    }
+    log_at(log_level::info, [&child] {
+        const std::lock_guard lock(child.mutex);
+        return name_and_pid(child) + " " + describe_end(child.exitcode.value_or(0));
+    });
+}
 
 inline std::vector<ProcessPointer> Children::reap_finished() {
     std::vector<ProcessPointer> seen;

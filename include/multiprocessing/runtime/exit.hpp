@@ -11,6 +11,7 @@
 #include <multiprocessing/os/exit.hpp>
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/os/stdio.hpp>
+#include <multiprocessing/runtime/log.hpp>
 #include <multiprocessing/runtime/report.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
 #include <multiprocessing/shm/processes.hpp>
@@ -18,25 +19,17 @@
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <cstdlib>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <string>
+#include <utility>
 
 #include <cxxabi.h>
 
 namespace multiprocessing::runtime {
-
-/// Has `function` run when this very process ends in an orderly way: the higher priority first, all
-/// of them before its children are ended. In a forked child it is forgotten.
-inline ExitFunctions::Id register_exit(std::function<void()> function, int priority = 0) {
-    return this_process().exit_functions.add(std::move(function), priority);
-}
-
-/// Takes one back; whether it had not run yet.
-inline bool unregister_exit(ExitFunctions::Id id) {
-    return this_process().exit_functions.remove(id);
-}
 
 /// Terminates daemons (kills those that do not listen) and joins the rest.
 inline void end_children() {
@@ -45,36 +38,69 @@ inline void end_children() {
     for (auto running = children.reap_finished(); !running.empty();
          running = children.reap_finished()) {
         for (const ProcessPointer& child : running) {
-            if (child->daemon) child->send_signal(SIGTERM);
+            if (!child->daemon) continue;
+            log_at(log_level::info,
+                   [&] { return "calling terminate() for daemon " + child->current_name(); });
+            child->send_signal(SIGTERM);
         }
         const auto patience = os::Deadline::after(500ms);
         for (const ProcessPointer& child : running) {
             if (child->daemon && !child->wait_for_end(patience)) child->send_signal(SIGKILL);
         }
-        for (const ProcessPointer& child : running) child->wait_for_end(os::Deadline::never());
+        for (const ProcessPointer& child : running) {
+            log_at(log_level::info,
+                   [&] { return "calling join() for process " + child->current_name(); });
+            child->wait_for_end(os::Deadline::never());
+        }
     }
+}
+
+/// In this process, whatever its parent was about.
+inline bool first_to_finish() noexcept {
+    static constinit std::atomic<std::uint32_t> finishing{0};
+    const std::uint32_t epoch = os::fork_epoch();
+    return finishing.exchange(epoch) != epoch;
 }
 
 /// What is to be done at the end of any process; harmless when done twice.
 inline void finish_process() noexcept {
     try {
-        this_process().exit_functions.run_all(report_current_exception);
+        ExitFunctions& functions = this_process().exit_functions;
+        if (first_to_finish()) log_at(log_level::info, "process shutting down");
+        log_at(log_level::debug, "running all \"atexit\" finalizers with priority >= 0");
+        functions.run(0, report_current_exception);
         end_children();
         this_process().fork_server.stop();
+        log_at(log_level::debug, "running the remaining \"atexit\" finalizers");
+        functions.run(std::numeric_limits<int>::min(), report_current_exception);
     } catch (...) {
         report_current_exception();
     }
 }
 
-/// Has main's return and std::exit finish the process. Called before its first child starts.
+/// Has main's return and std::exit finish the process. Called before there is anything to finish.
 inline void finish_at_exit() {
     static constinit os::Lazy<const int> registered;
     static_cast<void>(registered.get([] { return new const int(std::atexit(finish_process)); }));
 }
 
+/// Has `function` run when this very process ends in an orderly way: the higher priority first,
+/// those of negative priority after its children have been ended. A forked child forgets it.
+inline ExitFunctions::Id register_exit(std::function<void()> function, int priority = 0) {
+    finish_at_exit();
+    return this_process().exit_functions.add(std::move(function), priority);
+}
+
+/// Takes one back; whether it had not run yet.
+inline bool unregister_exit(ExitFunctions::Id id) {
+    return this_process().exit_functions.remove(id);
+}
+
 /// The only way out of a child.
 [[noreturn]] inline void leave_child(int code) noexcept {
     finish_process();
+    log_at(log_level::info,
+           [code] { return "process exiting with exitcode " + std::to_string(code); });
     os::flush_standard_streams();
     try {
         shm::note_exit(code);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // Functions of this process, and not of the children it forks, that run when it ends in an orderly
-// way. Answers Python's `util.Finalize` with an exit priority.
+// way. Answers the registry of Python's `util.Finalize`.
 #pragma once
 
 #include <multiprocessing/os/fork.hpp>
@@ -30,9 +30,9 @@ public:
     bool remove(Id id) {
         return take([id](const Entry& entry) { return entry.id == id; }).has_value();
     }
-    /// Runs all, those added meanwhile too; an exception of one does not keep the others from
-    /// running, and goes to `report`.
-    void run_all(const std::function<void()>& report);
+    /// Runs all of this priority and above, those added meanwhile too; an exception of one does not
+    /// keep the others from running, and goes to `report`.
+    void run(int least_priority, const std::function<void()>& report);
     /// In a forked child: they are its parent's, and so is what they captured, which therefore is
     /// not destroyed.
     void forget() { new std::vector<Entry>(std::move(entries_)), entries_.clear(); }
@@ -53,14 +53,14 @@ private:
         entries_.erase(found);
         return entry;
     }
-    std::optional<Entry> take_next();
+    std::optional<Entry> take_next(int least_priority);
 
     os::ForkAwareMutex mutex_;
     std::vector<Entry> entries_;
     Id last_id_ = 0;
 };
 
-inline std::optional<ExitFunctions::Entry> ExitFunctions::take_next() {
+inline std::optional<ExitFunctions::Entry> ExitFunctions::take_next(int least_priority) {
     Id next = 0;
     {
         const std::lock_guard lock(mutex_);
@@ -68,14 +68,14 @@ inline std::optional<ExitFunctions::Entry> ExitFunctions::take_next() {
             std::max_element(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
                 return a.priority != b.priority ? a.priority < b.priority : a.id < b.id;
             });
-        if (found == entries_.end()) return std::nullopt;
+        if (found == entries_.end() || found->priority < least_priority) return std::nullopt;
         next = found->id;
     }
     return take([next](const Entry& entry) { return entry.id == next; });
 }
 
-inline void ExitFunctions::run_all(const std::function<void()>& report) {
-    while (const auto entry = take_next()) {
+inline void ExitFunctions::run(int least_priority, const std::function<void()>& report) {
+    while (const auto entry = take_next(least_priority)) {
         try {
             entry->function();
         } catch (...) {

@@ -9,15 +9,30 @@
 #include <multiprocessing/os/stdio.hpp>
 #include <multiprocessing/runtime/death.hpp>
 #include <multiprocessing/runtime/exit.hpp>
+#include <multiprocessing/runtime/log.hpp>
 #include <multiprocessing/runtime/sentinel.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
 #include <multiprocessing/shm/processes.hpp>
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <mutex>
+#include <string>
 #include <utility>
 
 namespace multiprocessing::runtime {
+
+/// Python's DeprecationWarning, once in a process.
+inline void warn_of_threads() {
+    static constinit std::atomic<std::uint32_t> told{0};
+    if (!log_of_this_process.enabled(log_level::warning) || os::thread_count() < 2) return;
+    if (const std::uint32_t epoch = os::fork_epoch(); told.exchange(epoch) == epoch) return;
+    log_at(log_level::warning, [] {
+        return "This process (pid=" + std::to_string(os::this_pid()) +
+               ") is multi-threaded, use of fork() may lead to deadlocks in the child.";
+    });
+}
 
 /// The first steps of a forked child, then its target, then its end.
 [[noreturn]] inline void enter_forked_child(const ProcessPointer& state, ProcessPointer parent,
@@ -31,6 +46,7 @@ namespace multiprocessing::runtime {
             end_with_parent(starter, me.parent->sentinel->get());
         }
         os::redirect_stdin_to_null();
+        log_at(log_level::info, "child process calling run()");
         run();
     });
 }

@@ -10,6 +10,7 @@
 #include <multiprocessing/os/memfd.hpp>
 #include <multiprocessing/pickle/message.hpp>
 #include <multiprocessing/runtime/death.hpp>
+#include <multiprocessing/runtime/log.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
 #include <multiprocessing/shm/ref.hpp>
 
@@ -29,6 +30,7 @@ struct Preparation {
     bool die_with_parent = false;
     std::vector<std::byte> authkey;
     std::optional<int> default_method;
+    LogSettings log = log_of_this_process.settings();
 
     std::string parent_name;
     Identity parent_identity;
@@ -55,6 +57,7 @@ struct Preparation {
     template <class Archive>
     void serialize(Archive& archive, unsigned) {
         archive& name& identity& daemon& die_with_parent& authkey& default_method;
+        archive& log;
         archive& parent_name& parent_identity& parent_daemon& parent_pid& parent_sentinel&
             starter_is_main_thread;
         archive& surroundings.env& surroundings.cpu_affinity& surroundings.inner_threads;

@@ -6,10 +6,12 @@
 #include <multiprocessing/runtime/control.hpp>
 #include <multiprocessing/runtime/fork.hpp>
 #include <multiprocessing/runtime/forkserver.hpp>
+#include <multiprocessing/runtime/log.hpp>
 #include <multiprocessing/runtime/spawn.hpp>
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <utility>
 
 namespace multiprocessing::runtime {
@@ -31,6 +33,18 @@ inline void check_may_start(const ProcessState& state) {
                                        "it would be a child of '" + me.self->name +
                                            "', which is a daemon, as a Pool's workers are"));
     }
+}
+
+/// Logs it. Called after the start, when no lock is held.
+inline void tell_of_start(const ProcessState& state) {
+    if (!log_of_this_process.enabled(log_level::warning)) return;
+    const StartMethod method =
+        state.method ? *state.method : default_start_method().peek().value_or(StartMethod::fork);
+    if (method == StartMethod::fork) warn_of_threads();
+    log_at(log_level::info, [&] {
+        const std::lock_guard lock(state.mutex);
+        return name_and_pid(state) + " started by " + name_of(method);
+    });
 }
 
 /// Starts `state`. A forked child calls `run`; for others `save` writes what they are to run.
@@ -58,6 +72,7 @@ inline void start(const ProcessPointer& state, const std::function<void()>& run,
         used = std::move(state->target);
     }
     me.children.add(state);
+    tell_of_start(*state);
 }
 
 }  // namespace multiprocessing::runtime

@@ -10,6 +10,7 @@
 #include <multiprocessing/runtime/children.hpp>
 #include <multiprocessing/runtime/exit_functions.hpp>
 #include <multiprocessing/runtime/forkserver/client.hpp>
+#include <multiprocessing/runtime/log.hpp>
 #include <multiprocessing/runtime/state.hpp>
 
 #include <atomic>
@@ -75,6 +76,7 @@ inline ThisProcess::ThisProcess() : self(std::make_shared<ProcessState>()) {
     self->name = "MainProcess";
     self->authkey.resize(32);
     os::fill_with_random(self->authkey.span());
+    log_of_this_process.set_process_name([] { return this_process().self->current_name(); });
 }
 
 inline ProcessPointer ThisProcess::describe_as_parent() {

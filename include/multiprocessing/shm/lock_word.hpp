@@ -14,12 +14,19 @@
 
 namespace multiprocessing::shm {
 
+/// Whether a lock was taken, and whether from a holder that had ended.
+struct Taken {
+    bool taken;
+    bool from_the_dead = false;
+    operator bool() const noexcept { return taken; }
+};
+
 /// A lock word. 0: free; else the holder's id, and the top bit when somebody may be asleep.
 class LockWord {
 public:
     /// Takes the lock for this process. A holder that has ended is noticed within `patience`; then
     /// abandoned() is true until the next release.
-    bool acquire(os::Deadline deadline);
+    Taken acquire(os::Deadline deadline);
     /// Lets the next one in. Returns false if the lock was not taken.
     bool release() noexcept;
 
@@ -40,27 +47,29 @@ private:
     std::atomic<std::uint32_t> abandoned_{0};
 };
 
-inline bool LockWord::acquire(os::Deadline deadline) {
+inline Taken LockWord::acquire(os::Deadline deadline) {
     const HolderId me = self();
     std::uint32_t seen = 0;
-    if (word_.compare_exchange_strong(seen, me, std::memory_order_acquire)) return true;
+    if (word_.compare_exchange_strong(seen, me, std::memory_order_acquire)) return {true};
     if (deadline.expired()) {
         // A poll still notices the dead: it is the only look that some waiters ever take.
-        if ((seen & holder_mask) == 0 || alive(seen & holder_mask)) return false;
+        if ((seen & holder_mask) == 0 || alive(seen & holder_mask)) return {false};
     } else {
         auto ready = [&] {
             seen = 0;
             return word_.load(std::memory_order_relaxed) == 0 &&
                    word_.compare_exchange_strong(seen, me, std::memory_order_acquire);
         };
-        if (Spin::until(ready)) return true;
+        if (Spin::until(ready)) return {true};
     }
     bool look = false;
     for (;;) {
         seen = word_.load(std::memory_order_relaxed);
         // Others may sleep too, so whoever takes it after a sleep leaves the flag up.
         if ((seen & holder_mask) == 0) {
-            if (word_.compare_exchange_weak(seen, me | contended, std::memory_order_acquire)) return true;
+            if (word_.compare_exchange_weak(seen, me | contended, std::memory_order_acquire)) {
+                return {true};
+            }
             continue;
         }
         if ((look || deadline.expired()) && !alive(seen & holder_mask)) {
@@ -69,9 +78,9 @@ inline bool LockWord::acquire(os::Deadline deadline) {
             }
             // Who is killed between the two has abandoned it in turn.
             abandoned_.store(1, std::memory_order_relaxed);
-            return true;
+            return {true, true};
         }
-        if (deadline.expired()) return false;
+        if (deadline.expired()) return {false};
         if ((seen & contended) == 0 &&
             !word_.compare_exchange_weak(seen, seen | contended, std::memory_order_relaxed)) {
             continue;

@@ -36,15 +36,15 @@ public:
                (!recursive() || thread_.load(std::memory_order_relaxed) == this_thread());
     }
 
-    bool acquire(os::Deadline deadline) {
+    Taken acquire(os::Deadline deadline) {
         if (!recursive()) return word_.acquire(deadline);
         if (is_mine()) {
             ++depth_;
-            return true;
+            return {true};
         }
-        if (!word_.acquire(deadline)) return false;
-        take(1);
-        return true;
+        const Taken result = word_.acquire(deadline);
+        if (result) take(1);
+        return result;
     }
     /// False if it is not locked, or recursive and not the caller's.
     bool release() {

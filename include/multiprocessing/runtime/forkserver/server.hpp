@@ -155,7 +155,7 @@ inline void Server::enter_child(os::Fd channel, shm::ChildSlot& slot) noexcept {
         slot.adopt();
         const std::unique_ptr<Target> target = receive_target(channel.get());
         channel.reset();  // the server keeps it for the report of the end
-        if (target) target->run();
+        run_target(target.get());
     });
 }
 

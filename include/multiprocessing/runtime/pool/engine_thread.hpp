@@ -8,11 +8,6 @@
 
 namespace multiprocessing::runtime::pool {
 
-[[nodiscard]] inline std::string describe_end(int exitcode) {
-    if (exitcode < 0) return "was killed by " + os::signal_name(-exitcode);
-    return "ended with exit code " + std::to_string(exitcode);
-}
-
 inline void Engine::run() noexcept {
     try {
         serve();
@@ -245,6 +240,16 @@ inline void Engine::give_again(const Given& given, Task& task) {
     finish(given);
 }
 
+/// One that has done its number of tasks is nothing to worry about.
+inline void tell_of_replacement(const ProcessState& dead, const ProcessState& successor,
+                                int exitcode) {
+    log_at(exitcode == 0 ? log_level::debug : log_level::subwarning, [&] {
+        const std::scoped_lock lock(dead.mutex, successor.mutex);
+        return "pool: " + name_and_pid(dead) + " " + describe_end(exitcode) + ", replaced by " +
+               name_and_pid(successor);
+    });
+}
+
 /// Starts another in its place. If there cannot be one the pool breaks down.
 inline bool Engine::replace(std::uint32_t number, int exitcode) {
     const WorkerSlot::Stage stage = channel_.control().slots()[number].stage;
@@ -262,7 +267,9 @@ inline bool Engine::replace(std::uint32_t number, int exitcode) {
         return false;
     }
     try {
+        const ProcessPointer dead = workers_[number].process;
         start_worker(number);
+        tell_of_replacement(*dead, *workers_[number].process, exitcode);
         return true;
     } catch (...) {
         break_down(std::current_exception());
