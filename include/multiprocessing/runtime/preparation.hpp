@@ -65,9 +65,8 @@ inline Preparation::Preparation(const ProcessState& child, const ProcessState& p
       die_with_parent(child.die_with_parent), authkey(child.authkey), parent_name(parent.name),
       parent_identity(parent.identity), parent_daemon(parent.daemon), parent_pid(starter.pid),
       parent_sentinel(parent.sentinel->get()), starter_is_main_thread(starter.is_main_thread) {
-    if (const auto method = default_start_method().peek()) {
-        default_method = static_cast<int>(*method);
-    }
+    const auto method = child.method ? child.method : default_start_method().peek();
+    if (method) default_method = static_cast<int>(*method);
 }
 
 inline os::Fd Preparation::write() const {
