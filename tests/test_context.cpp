@@ -116,12 +116,18 @@ TEST_CASE("a process without a context uses the default, and a child has it too"
               expect(!a.recv<bool>(), 2);
               expect(a.recv<std::optional<std::string>>() == "spawn", 3);
           }) == 0);
+}
+
+TEST_CASE("a child of a context has its method as the default", "[context]") {
     CHECK(in_a_child([] {
-              auto [a, b] = mp::Pipe();
-              const auto p = mp::get_context("spawn").Process(
-                  [](const mp::Connection& c) { c.send(mp::get_start_method(true)); }, b);
-              expect(run(p) == 0, 1);
-              expect(a.recv<std::optional<std::string>>() == std::nullopt, 2);
+              for (const auto& method : mp::get_all_start_methods()) {
+                  auto [a, b] = mp::Pipe();
+                  const auto p = mp::get_context(method).Process(
+                      [](const mp::Connection& c) { c.send(mp::get_start_method(true)); }, b);
+                  expect(run(p) == 0, 1);
+                  expect(a.recv<std::optional<std::string>>() == method, 2);
+                  expect(mp::get_start_method(true) == std::nullopt, 3);
+              }
           }) == 0);
 }
 

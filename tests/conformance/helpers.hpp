@@ -4,11 +4,13 @@
 // start method.
 #pragma once
 
+#include <multiprocessing/connection.hpp>
 #include <multiprocessing/context.hpp>
 #include <multiprocessing/process.hpp>
 
 #include "shm/helpers.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <list>
 #include <stdexcept>
@@ -34,6 +36,13 @@ std::chrono::duration<double> elapsed(F&& f) {
 /// For calls that are not to wait: machines may be slow, but what these would wait for comes never,
 /// or after twice as long.
 inline constexpr std::chrono::seconds no_time{10};
+
+/// The next message, which is to come.
+template <class T>
+T receive(const mp::Connection& connection) {
+    if (!connection.poll(patient)) throw std::runtime_error("no message has come");
+    return connection.recv<T>();
+}
 
 /// Children that all are to end with exit code 0; the destructor ends those that do not.
 class Children {
@@ -67,6 +76,12 @@ private:
     mp::Context context_;
     std::list<mp::Process> children_;
 };
+
+/// Whether it is among the active children.
+inline bool is_active(const mp::Process& process) {
+    const auto active = mp::active_children();
+    return std::find(active.begin(), active.end(), process) != active.end();
+}
 
 /// In a child: what is not so ends it with exit code 1.
 inline void expect(bool condition, const char* what) {

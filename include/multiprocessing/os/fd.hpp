@@ -99,8 +99,10 @@ inline void change_directory(int folder) {
 /// poll(2).
 class EventFd {
 public:
-    EventFd() : fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-        if (!fd_) throw_errno("eventfd");
+    EventFd() {
+        Fd fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+        if (!fd) throw_errno("eventfd");
+        fd_ = clear_of_standard_streams(std::move(fd));
     }
     explicit EventFd(Fd fd) noexcept : fd_(std::move(fd)) {}
 

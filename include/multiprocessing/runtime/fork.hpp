@@ -11,6 +11,7 @@
 #include <multiprocessing/runtime/exit.hpp>
 #include <multiprocessing/runtime/log.hpp>
 #include <multiprocessing/runtime/sentinel.hpp>
+#include <multiprocessing/runtime/start_method.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
 #include <multiprocessing/shm/processes.hpp>
 
@@ -42,6 +43,7 @@ inline void warn_of_threads() {
         slot.adopt();
         ThisProcess& me = this_process();
         me.become(state, std::move(parent));
+        if (state->method) default_start_method().set(state->method, true);
         if (state->daemon || state->die_with_parent) {
             end_with_parent(starter, me.parent->sentinel->get());
         }

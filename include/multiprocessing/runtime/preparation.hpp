@@ -72,9 +72,8 @@ inline Preparation::Preparation(const ProcessState& child, const ProcessState& p
       parent_identity(parent.identity), parent_daemon(parent.daemon), parent_pid(starter.pid),
       parent_sentinel(parent.sentinel->get()), starter_is_main_thread(starter.is_main_thread),
       surroundings(child.surroundings) {
-    if (const auto method = default_start_method().peek()) {
-        default_method = static_cast<int>(*method);
-    }
+    const auto method = child.method ? child.method : default_start_method().peek();
+    if (method) default_method = static_cast<int>(*method);
 }
 
 inline os::Fd Preparation::write() const {
