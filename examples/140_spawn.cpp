@@ -1,4 +1,4 @@
-// A spawned process starts afresh; a forked one is a copy of its parent.
+// A process that is spawned, or forked by a server, starts afresh; a forked one is a copy of its parent.
 // SPDX-License-Identifier: BSL-1.0
 //
 //     from multiprocessing import freeze_support, get_context
@@ -11,7 +11,7 @@
 //     if __name__ == "__main__":
 //         freeze_support()
 //         greeting = "good evening"
-//         for method in ["fork", "spawn"]:
+//         for method in ["fork", "spawn", "forkserver"]:
 //             context = get_context(method)
 //             queue = context.Queue()
 //             p = context.Process(target=report, args=(queue,))
@@ -30,9 +30,9 @@ std::string greeting = "hello";
 void report(mp::Queue<std::string> queue) { queue.put(greeting); }
 
 int main() {
-    mp::freeze_support();  // a spawned child runs its target in here, and never comes out
+    mp::freeze_support();  // one that is not forked runs its target in here, and never comes out
     greeting = "good evening";
-    for (const char* method : {"fork", "spawn"}) {
+    for (const char* method : {"fork", "spawn", "forkserver"}) {
         auto context = mp::get_context(method);
         auto queue = context.Queue<std::string>();
         mp::Process p = context.Process(report, queue);

@@ -9,13 +9,18 @@
 #include "runtime/helpers.hpp"
 #include "support/catch.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <set>
@@ -101,6 +106,25 @@ struct SpawnedFromOptions : mp::Spawnable<SpawnedFromOptions> {
 };
 
 std::vector<std::string> methods() { return mp::get_all_start_methods(); }
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TEST_IS_SANITIZED
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define TEST_IS_SANITIZED
+#endif
+
+#if defined(TEST_IS_SANITIZED)
+constexpr int many_starts = 50;  // a sanitizer makes each take 50 ms
+#else
+constexpr int many_starts = 1000;
+#endif
+
+std::ptrdiff_t mappings() {
+    std::ifstream maps("/proc/self/maps");
+    return std::count(std::istreambuf_iterator<char>(maps), {}, '\n');
+}
 
 }  // namespace
 
@@ -695,12 +719,36 @@ TEST_CASE("several threads may join one process", "[process][fork]") {
     CHECK(seen == 28);
 }
 
-TEST_CASE("starts leave no descriptors behind", "[process][fork][spawn]") {
+TEST_CASE("the library runs no thread before a feature needs one", "[process][fork][spawn][forkserver]") {
+    const mp::Process p([] {
+        const mp::Queue<int> queue;
+        const mp::Lock lock;
+        for (const auto& method : methods()) {
+            const auto child = mp::get_context(method).Process(
+                [](const mp::Queue<int>& q, const mp::Lock& l) {
+                    const std::lock_guard guard(l);
+                    q.put(mp::os::thread_count());
+                },
+                queue, lock);
+            if (run(child) != 0 || queue.get(30.0) != 1) mp::exit(1);
+        }
+        mp::exit(mp::os::thread_count() == 1 ? 0 : 2);
+    });
+    CHECK(run(p) == 0);
+}
+
+TEST_CASE("a thousand starts leave nothing behind", "[process][fork][spawn][forkserver]") {
     const auto ctx = mp::get_context(GENERATE(from_range(methods())));
-    run(ctx.Process([] {}));
-    const auto before = support::open_descriptors();
-    for (int i = 0; i < 20; ++i) run(ctx.Process([] {}));
-    CHECK(support::open_descriptors() == before);
+    for (int i = 0; i < 5; ++i) run(ctx.Process([] {}));
+    const auto descriptors = support::open_descriptors();
+    const auto maps = mappings();
+    int ended_well = 0;
+    for (int i = 0; i < many_starts; ++i) ended_well += run(ctx.Process([] {})) == 0 ? 1 : 0;
+    CHECK(ended_well == many_starts);
+    CHECK(support::open_descriptors() == descriptors);
+    CHECK(mappings() <= maps);
+    mp::runtime::this_process().fork_server.stop();
+    CHECK((::waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD));  // no zombie either
 }
 
 TEST_CASE("a spawned child has the descriptors it needs and no others", "[process][spawn]") {
@@ -725,14 +773,6 @@ TEST_CASE("a spawned child has the descriptors it needs and no others", "[proces
 }
 
 // UBSan's look at a vptr opens descriptors itself, and finds fault where it cannot.
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define TEST_IS_SANITIZED
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define TEST_IS_SANITIZED
-#endif
-
 #if !defined(TEST_IS_SANITIZED)
 TEST_CASE("a lack of descriptors leaves nothing half done", "[process][fork][spawn]") {
     const auto method = GENERATE(from_range(methods()));

@@ -450,7 +450,7 @@ TEST_CASE("exit functions of negative priority run after the children's end", "[
                 w.send(1);
                 go.set();
             });
-            mp::Process([w, go] {
+            mp::get_context("fork").Process([w, go] {
                 go.wait(30);
                 w.send(2);
             }).start();

@@ -12,6 +12,7 @@
 #include <multiprocessing/runtime/start_method.hpp>
 #include <multiprocessing/sharedctypes.hpp>
 #include <multiprocessing/synchronize.hpp>
+#include <multiprocessing/util.hpp>
 
 #include <filesystem>
 #include <initializer_list>
@@ -128,6 +129,10 @@ public:
     [[nodiscard]] auto current_process() const { return multiprocessing::current_process(); }
     [[nodiscard]] auto parent_process() const { return multiprocessing::parent_process(); }
     [[nodiscard]] auto active_children() const { return multiprocessing::active_children(); }
+    [[nodiscard]] Logger get_logger() const { return multiprocessing::get_logger(); }
+    Logger log_to_stderr(std::optional<int> level = std::nullopt) const {
+        return multiprocessing::log_to_stderr(level);
+    }
 
     friend bool operator==(const Context& a, const Context& b) noexcept {
         return a.method() == b.method();

@@ -63,9 +63,10 @@ def main():
     queue_of("queue of ints, 1 to 1", 7, 50_000, 1e-6, "M/s")
     queue_of("queue of 1 KiB strings", "x" * 1024, 50_000, 1024e-9, "GB/s")
     queue_of("queue of 1 MiB arrays", bytes(1 << 20), 200, 1048576e-9, "GB/s")
-    fork, spawn = mp.get_context("fork"), mp.get_context("spawn")
-    show("process, fork: start and join", timed(lambda: start_and_join(fork, 50)) / 50 * 1e6, "µs")
-    show("process, spawn: start and join", timed(lambda: start_and_join(spawn, 5)) / 5 * 1e6, "µs")
+    for method, times in [("fork", 50), ("spawn", 5), ("forkserver", 10)]:
+        context = mp.get_context(method)
+        start_and_join(context, 1)
+        show(f"process, {method}", timed(lambda: start_and_join(context, times)) / times * 1e6, "µs")
     lock, pairs = mp.Lock(), 300_000
 
     def lock_pairs():

@@ -170,28 +170,6 @@ void queue_limit() {
     ::munmap(ring, sizeof(Ring));
 }
 
-void processes() {
-    constexpr int starts = 200;
-    print("process, fork: start and join", "ours", seconds([&] {
-              for (int i = 0; i < starts; ++i) {
-                  const mp::Process process([] {});
-                  process.start();
-                  process.join();
-              }
-          }) / starts * 1e6, "µs");
-    print("process, fork: start and join", "limit", seconds([&] {
-              for (int i = 0; i < starts; ++i) const Child child([] {});
-          }) / starts * 1e6, "µs");
-    const auto spawn = mp::get_context("spawn");
-    print("process, spawn: start and join", "ours", seconds([&] {
-              for (int i = 0; i < starts / 10; ++i) {
-                  const auto process = spawn.Process([] {});
-                  process.start();
-                  process.join();
-              }
-          }) / (starts / 10) * 1e6, "µs");
-}
-
 void locks() {
     constexpr int pairs = 2'000'000;
     const mp::Lock lock;
@@ -225,6 +203,5 @@ int main() {
     queue_of<std::vector<double>>("queue of 1 MiB arrays", std::vector<double>(131072), 1000,
                                   1048576e-9, "GB/s");
     queue_peer("queue of 1 MiB arrays", 1 << 20, 1000, 1048576e-9, "GB/s");
-    processes();
     locks();
 }

@@ -59,7 +59,7 @@ TEST_CASE("descriptors travel where the carrier takes them", "[pickle][cargo]") 
                       Catch::Matchers::ContainsSubstring("a Queue"));
     Cargo can(true);
     CHECK(can.add_descriptor(reading.get()) == 0);
-    CHECK(can.descriptors()[0].get() != reading.get());
+    CHECK(can.descriptors()[0] != reading.get());
 
     std::vector<os::Fd> arrived;
     arrived.push_back(os::duplicate(writing.get()));

@@ -123,7 +123,8 @@ inline ThrowWatch::~ThrowWatch() = default;
 
 template <class Run>
 void watch_throws(Run&& run) {
-    throw_watch::state.last = {};
+    throw_watch::state.last.size = 0;
+    throw_watch::state.last.cut = false;
     throw_watch::prepare(__builtin_frame_address(0));
     throw_watch::call(run);
 }

@@ -6,9 +6,13 @@
 
 #include <multiprocessing/os/error.hpp>
 
+#include <cstdint>
 #include <cstdlib>
 #include <map>
 #include <string>
+#include <vector>
+
+#include <unistd.h>
 
 namespace multiprocessing::os {
 
@@ -19,6 +23,40 @@ using Variables = std::map<std::string, std::string>;
 inline void set_variables(const Variables& variables) {
     for (const auto& [name, value] : variables) {
         if (::setenv(name.c_str(), value.c_str(), 1) != 0) throw_errno("setenv", name);
+    }
+}
+
+/// "NAME=value" for each variable of this process.
+[[nodiscard]] inline std::vector<std::string> environment() {
+    std::vector<std::string> entries;
+    for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+        entries.emplace_back(*entry);
+    }
+    return entries;
+}
+
+/// Tells whether the environment has changed.
+[[nodiscard]] inline std::uint64_t environment_hash() noexcept {
+    std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
+    for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+        const char* text = *entry;
+        do {
+            hash = (hash ^ static_cast<unsigned char>(*text)) * 0x100000001b3u;
+        } while (*text++ != '\0');
+    }
+    return hash;
+}
+
+/// Makes the environment of this process that of another.
+inline void replace_environment(const std::vector<std::string>& entries) {
+    ::clearenv();
+    for (const std::string& entry : entries) {
+        const auto end_of_name = entry.find('=');
+        if (end_of_name == 0 || end_of_name == std::string::npos) continue;  // nothing can name it
+        const std::string name = entry.substr(0, end_of_name);
+        if (::setenv(name.c_str(), entry.c_str() + end_of_name + 1, 1) != 0) {
+            throw_errno("setenv", name);
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 // The ways out of a process: with and without the functions that std::exit runs.
 #pragma once
 
+#include <multiprocessing/os/bound.hpp>
+
 #include <csignal>
 #include <cstdlib>
 
@@ -11,7 +13,10 @@
 namespace multiprocessing::os {
 
 /// Ends the process here: no atexit function, no destructor, no flush.
-[[noreturn]] inline void exit_at_once(int code) noexcept { ::_exit(code); }
+[[noreturn]] inline void exit_at_once(int code) noexcept {
+    bound<&::_exit>(code);
+    __builtin_unreachable();
+}
 
 /// Ends the process as if it had been killed.
 [[noreturn]] inline void kill_this_process() noexcept {
@@ -24,8 +29,9 @@ namespace multiprocessing::os {
 /// Where the C library does not tell the code, nothing is registered.
 inline void intercept_exit([[maybe_unused]] void (*leave)(int code)) noexcept {
 #if defined(__GLIBC__)
-    ::on_exit([](int code, void* function) { reinterpret_cast<void (*)(int)>(function)(code); },
-              reinterpret_cast<void*>(leave));
+    bound<&::on_exit>(
+        [](int code, void* function) { reinterpret_cast<void (*)(int)>(function)(code); },
+        reinterpret_cast<void*>(leave));
 #endif
 }
 

@@ -8,10 +8,12 @@
 #include <multiprocessing/os/fd.hpp>
 #include <multiprocessing/os/poll.hpp>
 
+#include <array>
+#include <charconv>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <optional>
 #include <string>
 #include <utility>
@@ -103,6 +105,15 @@ struct ProcessState {
     bool ended;
 };
 
+/// Now, in the unit of a process's start time.
+[[nodiscard]] inline std::uint64_t ticks_since_boot() noexcept {
+    timespec now{};
+    ::clock_gettime(CLOCK_BOOTTIME, &now);
+    const auto ticks = static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK));
+    return static_cast<std::uint64_t>(now.tv_sec) * ticks +
+           static_cast<std::uint64_t>(now.tv_nsec) * ticks / 1'000'000'000;
+}
+
 /// Fields of /proc/PID/stat.
 class ProcessStat {
 public:
@@ -137,9 +148,10 @@ private:
 
 /// The state of any process, from /proc; nothing when there is no such process.
 [[nodiscard]] inline std::optional<ProcessState> process_state(int pid) noexcept {
-    char path[40];
-    std::snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    const Fd file(::open(path, O_RDONLY | O_CLOEXEC));
+    std::array<char, 40> path{"/proc/"};
+    char* end = std::to_chars(path.data() + std::strlen("/proc/"), path.data() + path.size(), pid).ptr;
+    std::strcpy(end, "/stat");
+    const Fd file(::open(path.data(), O_RDONLY | O_CLOEXEC));
     if (!file) {
         // Without /proc the best that is left is whether the number is in use.
         if (errno == ENOENT && ::access("/proc/self/stat", F_OK) == 0) return std::nullopt;
@@ -150,7 +162,9 @@ private:
     const char* state = stat.field(3);
     const char* start_time = stat.field(22);
     if (state == nullptr || start_time == nullptr) return std::nullopt;
-    return ProcessState{std::strtoull(start_time, nullptr, 10), *state == 'Z' || *state == 'X'};
+    std::uint64_t ticks = 0;
+    std::from_chars(start_time, start_time + std::strlen(start_time), ticks);
+    return ProcessState{ticks, *state == 'Z' || *state == 'X'};
 }
 
 }  // namespace multiprocessing::os

@@ -5,11 +5,18 @@
 // `util._flush_std_streams` and `util._close_stdin`.
 #pragma once
 
+#include <multiprocessing/os/bound.hpp>
 #include <multiprocessing/os/error.hpp>
+#include <multiprocessing/os/fd.hpp>
 
 #include <cstdio>
 #include <iostream>
 #include <string_view>
+#include <typeinfo>
+
+#if defined(__GLIBCXX__)
+#include <ext/stdio_sync_filebuf.h>
+#endif
 
 #include <fcntl.h>
 #include <stdio_ext.h>
@@ -17,31 +24,52 @@
 
 namespace multiprocessing::os {
 
+/// Whether a C++ stream hands everything on to the C library at once, as cout and its like do unless
+/// told otherwise.
+[[nodiscard]] inline bool is_unbuffered(const std::ostream& stream) {
+#if defined(__GLIBCXX__)
+    const std::streambuf& buffer = *stream.rdbuf();
+    return typeid(buffer) == typeid(__gnu_cxx::stdio_sync_filebuf<char>);
+#else
+    return stream.rdbuf() == nullptr;
+#endif
+}
+
 /// Flushes stdout and stderr, C's and C++'s. A stream that is closed or broken is nobody's business
-/// here. Only these: flushing every FILE would wait for one that another thread is reading from.
+/// here. Only these: flushing every FILE would wait for one that another thread is reading from. And
+/// only if there is something to flush: most children have nothing, and pay for every page touched.
 inline void flush_standard_streams() noexcept {
     for (std::ostream* stream : {&std::cout, &std::cerr, &std::clog}) {
         try {
-            if (stream->rdbuf() != nullptr) stream->rdbuf()->pubsync();
+            if (stream->rdbuf() != nullptr && !is_unbuffered(*stream)) stream->rdbuf()->pubsync();
         } catch (...) {  // the stream's own exceptions() are its owner's wish, not ours
         }
     }
-    std::fflush(stdout);
-    std::fflush(stderr);
+    for (std::FILE* file : {stdout, stderr}) {
+        if (::__fpending(file) != 0) std::fflush(file);
+    }
 }
 
-/// Makes descriptor 0 read as empty, and forgets what C's stdin has read ahead: it is the parent's.
-inline void redirect_stdin_to_null() noexcept {
-    const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (null > 0) {
-        ::dup2(null, STDIN_FILENO);
-        ::close(null);
-    } else if (null == STDIN_FILENO) {
-        ::fcntl(null, F_SETFD, 0);
+/// Whether C's stdin may have read ahead. (Where that is not known it has a buffer always.)
+[[nodiscard]] inline bool stdin_is_buffered() noexcept { return ::__fbufsize(stdin) != 0; }
+
+/// What reads as empty; nothing where there is no /dev/null.
+[[nodiscard]] inline Fd open_null() noexcept {
+    Fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (null && null.get() <= STDERR_FILENO) {
+        null = Fd(::fcntl(null.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    }
+    return null;
+}
+
+/// Makes `null` descriptor 0, and forgets what C's stdin has read ahead: it is the parent's.
+inline void replace_stdin(const Fd& null, bool buffered) noexcept {
+    if (null) {
+        bound<&::dup2>(null.get(), STDIN_FILENO);
     } else {
         ::close(STDIN_FILENO);
     }
-    ::__fpurge(stdin);
+    if (buffered) bound<&::__fpurge>(stdin);
 }
 
 [[nodiscard]] inline bool stdout_is_open() noexcept { return ::fcntl(STDOUT_FILENO, F_GETFD) >= 0; }

@@ -35,7 +35,11 @@ public:
     void run(int least_priority, const std::function<void()>& report);
     /// In a forked child: they are its parent's, and so is what they captured, which therefore is
     /// not destroyed.
-    void forget() { new std::vector<Entry>(std::move(entries_)), entries_.clear(); }
+    void forget() {
+        if (entries_.empty()) return;
+        new std::vector<Entry>(std::move(entries_));
+        entries_.clear();
+    }
 
 private:
     struct Entry {

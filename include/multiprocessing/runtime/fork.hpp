@@ -35,19 +35,35 @@ inline void warn_of_threads() {
     });
 }
 
+/// What the parent makes ready for its child before the fork, for what a child calls or touches first
+/// it has to bring in, page by page.
+struct ForkPlan {
+    explicit ForkPlan(const ProcessState& child, ProcessPointer this_process)
+        : parent(std::move(this_process)), folder(child.surroundings.open_folder()) {}
+
+    ProcessPointer parent;
+    os::Fd folder;
+    os::Fd null = os::open_null();
+    bool stdin_is_buffered = os::stdin_is_buffered();
+    Starter starter;
+};
+
 /// The first steps of a forked child, then its target, then its end.
-[[noreturn]] inline void enter_forked_child(const ProcessPointer& state, ProcessPointer parent,
-                                            const Starter& starter, shm::ChildSlot& slot,
+[[noreturn]] inline void enter_forked_child(const ProcessPointer& state, ForkPlan plan,
+                                            shm::ChildSlot& slot,
                                             const std::function<void()>& run) noexcept {
     run_and_leave([&] {
         slot.adopt();
         ThisProcess& me = this_process();
-        me.become(state, std::move(parent));
+        me.become(state, std::move(plan.parent));
         if (state->method) default_start_method().set(state->method, true);
         if (state->daemon || state->die_with_parent) {
-            end_with_parent(starter, me.parent->sentinel->get());
+            end_with_parent(plan.starter, me.parent->sentinel->get());
         }
-        os::redirect_stdin_to_null();
+        os::replace_stdin(plan.null, plan.stdin_is_buffered);
+        plan.null.reset();
+        state->surroundings.take_up(plan.folder.get());
+        plan.folder.reset();
         log_at(log_level::info, "child process calling run()");
         run();
     });
@@ -57,11 +73,9 @@ inline void warn_of_threads() {
 /// child.
 inline void start_by_fork(const ProcessPointer& state, const std::function<void()>& run) {
     ThisProcess& me = this_process();
-    const os::Fd folder = state->surroundings.open_folder();
+    ForkPlan plan(*state, me.describe_as_parent());
+    os::Fd reserved = os::duplicate(plan.parent->sentinel->get());
     os::AffinityScope processors(state->surroundings.cpu_affinity);
-    ProcessPointer parent = me.describe_as_parent();
-    os::Fd reserved = os::duplicate(parent->sentinel->get());
-    const Starter starter;
     // What is buffered now is the parent's to write, once.
     os::flush_standard_streams();
     shm::ChildSlot slot(shm::Inherits::handles);
@@ -72,10 +86,7 @@ inline void start_by_fork(const ProcessPointer& state, const std::function<void(
         if (pid == 0) {
             reserved.reset();
             processors.keep();
-            enter_forked_child(state, std::move(parent), starter, slot, [&] {
-                state->surroundings.take_up(folder.get());
-                run();
-            });
+            enter_forked_child(state, std::move(plan), slot, run);
         }
     }
     state->sentinel = open_sentinel(pid, std::move(reserved));

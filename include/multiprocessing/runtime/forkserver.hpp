@@ -125,6 +125,7 @@ inline void ServerTarget::run() {
 inline Client::Server launch_server() {
     const ThisProcess& me = this_process();
     Client::Server server;
+    server.environment = os::environment_hash();
     os::fill_with_random(server.key);
     auto [ours, theirs] = os::socket_pair(SOCK_SEQPACKET);
     server.process = std::make_shared<ProcessState>();
@@ -167,6 +168,7 @@ inline bool try_to_start(ProcessState& state, const TargetSaver& save) {
     Shipment shipment(state, save);
     // The kernel makes the child the server's, so it has to watch its parent by itself.
     shipment.preparation().starter_is_main_thread = false;
+    if (client.environment_has_changed()) shipment.preparation().environment = os::environment();
     // The child will take it itself; this is to know that it can.
     static_cast<void>(os::AffinityScope(state.surroundings.cpu_affinity));
     shm::ChildSlot slot(shm::Inherits::nothing);

@@ -40,6 +40,7 @@ struct Preparation {
     bool starter_is_main_thread = false;
 
     Surroundings surroundings;
+    std::optional<std::vector<std::string>> environment;  // when a fork server's is another by now
     shm::Ticket luggage;            // the shared objects among the target and its arguments
     std::vector<int> descriptors;   // the Connections among them
     std::vector<std::byte> target;  // pickled
@@ -60,7 +61,7 @@ struct Preparation {
         archive& log;
         archive& parent_name& parent_identity& parent_daemon& parent_pid& parent_sentinel&
             starter_is_main_thread;
-        archive& surroundings.env& surroundings.cpu_affinity& surroundings.inner_threads;
+        archive& surroundings.env& surroundings.cpu_affinity& surroundings.inner_threads& environment;
         archive& luggage.offset& luggage.serial& descriptors& target;
     }
 };

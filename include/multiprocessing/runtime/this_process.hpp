@@ -18,6 +18,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 namespace multiprocessing::runtime {
 
@@ -48,6 +49,7 @@ public:
     void renew_after_fork();
 
 private:
+    ProcessPointer forked_from_;  // not freed: a child would have to bring in what frees it
     std::atomic<unsigned> children_made_{0};
     std::atomic<std::uint32_t> epoch_{os::fork_epoch()};
 };
@@ -96,7 +98,7 @@ inline ProcessPointer ThisProcess::describe_as_parent() {
 
 inline void ThisProcess::become(ProcessPointer child, ProcessPointer new_parent) {
     child->relation = Relation::current;
-    self = std::move(child);
+    forked_from_ = std::exchange(self, std::move(child));
     parent = std::move(new_parent);
     restart_count();
 }

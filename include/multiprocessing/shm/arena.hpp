@@ -32,7 +32,7 @@ struct Ticket {
 struct alignas(64) ProcessSlot {
     std::uint64_t holder;      // its id; 0: the slot is free
     std::uint64_t pid;         // 0: not started yet
-    std::uint64_t start_time;  // tells it from a later process of the same number
+    std::uint64_t lived_at;    // os::ticks_since_boot(): who has its number and began later is another
     std::uint64_t parent;      // id
     Offset owned;              // blocks that are freed with it
     Offset ledger;             // the first chunk of the list of what it has handles of

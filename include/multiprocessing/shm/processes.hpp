@@ -73,6 +73,8 @@ public:
     os::ForkAwareMutex mutex;
 
 private:
+    friend class ChildSlot;
+
     Processes();
     void join();
     [[nodiscard]] HolderId claim_slot(Transaction& tx, std::uint64_t parent);
@@ -174,7 +176,7 @@ inline HolderId Processes::claim_slot(Transaction& tx, std::uint64_t parent) {
         arena.heap().commit(arena.offset_of(&slot), sizeof(ProcessSlot));
         tx.set(header.next_slot, next);
         tx.set(slot.pid, 0);
-        tx.set(slot.start_time, 0);
+        tx.set(slot.lived_at, 0);
         tx.set(slot.parent, parent);
         tx.set(slot.owned, 0);
         tx.set(slot.ledger, 0);
@@ -187,8 +189,9 @@ inline HolderId Processes::claim_slot(Transaction& tx, std::uint64_t parent) {
 }
 
 inline void Processes::set_started(Transaction& tx, ProcessSlot& slot, int pid) {
-    const auto state = os::process_state(pid);
-    tx.set(slot.start_time, state ? state->start_time : 0);
+    // Not the start time from /proc, which costs a tenth of a start. This comes to the same: a process
+    // with this number that began later can only be another.
+    tx.set(slot.lived_at, os::ticks_since_boot());
     tx.set(slot.pid, static_cast<std::uint64_t>(pid));
 }
 
@@ -204,11 +207,11 @@ inline bool Processes::alive(HolderId id) const {
         const auto parent = static_cast<HolderId>(load(slot.parent));
         return parent != id && alive(parent);
     }
-    const auto start_time = load(slot.start_time);
+    const auto lived_at = load(slot.lived_at);
     const auto state = os::process_state(pid);
     if (load(slot.holder) != id) return false;
     return state && !state->ended &&
-           (start_time == 0 || state->start_time == 0 || state->start_time == start_time);
+           (lived_at == 0 || state->start_time <= lived_at);
 }
 
 inline std::uint32_t Processes::enter(Transaction& tx, Block& block) {
@@ -302,7 +305,8 @@ inline void Processes::adopt(HolderId id) {
     const Arena& arena = Arena::instance();
     self_.store(id);
     Transaction tx = arena.transaction();
-    set_started(tx, slot(id), os::this_pid());
+    // The clock is left to its parent: whatever a child calls, it has to bring in first.
+    tx.set(slot(id).pid, static_cast<std::uint64_t>(os::this_pid()));
     tx.commit();
     // The child's chunks are other blocks than the parent's, in the same order.
     std::size_t left = chunks_.size();
@@ -390,11 +394,8 @@ inline void ChildSlot::started(int pid) {
     ProcessSlot& slot = Processes::instance().slot(id_);
     {
         Transaction tx = arena.transaction();
-        // The child itself adds its start time. Until then nobody else can have its number: it is
-        // this process's, or its fork server's, to reap.
-        if (slot.holder == id_ && slot.pid == 0) {
-            tx.set(slot.pid, static_cast<std::uint64_t>(pid));
-        }
+        // If it is gone already, nobody else can have its number yet.
+        if (slot.holder == id_) Processes::set_started(tx, slot, pid);
         tx.commit();
     }
     if (lock_) lock_.unlock();

@@ -4,6 +4,7 @@
 // of its own, which ends with it. Answers Python's `forkserver.ForkServer`.
 #pragma once
 
+#include <multiprocessing/os/environment.hpp>
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/os/socket.hpp>
 #include <multiprocessing/runtime/children.hpp>
@@ -11,6 +12,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <mutex>
 #include <span>
 #include <utility>
@@ -24,6 +26,7 @@ public:
         ProcessPointer process;
         os::Fd control;
         Key key;
+        std::uint64_t environment = 0;  // os::environment_hash() when it was started
     };
 
     /// The server's process. Has one made by `launch()` if there is none, or it was killed.
@@ -61,6 +64,11 @@ public:
         server_ = {};
     }
 
+    /// Whether this process's environment is another than its server's.
+    [[nodiscard]] bool environment_has_changed() {
+        const std::lock_guard lock(mutex_);
+        return server_.environment != os::environment_hash();
+    }
     /// The server's process, or null.
     [[nodiscard]] ProcessPointer process() {
         const std::lock_guard lock(mutex_);

@@ -74,6 +74,14 @@ private:
     std::unordered_map<int, os::Fd> channels_;  // to those who wait for a child's end, by its pid
 };
 
+/// In a child, first of all: from now on it is known, whatever becomes of the server.
+inline void report_start(int channel) {
+    const ForkReport report{ForkReport::Kind::started, os::this_pid(), 0};
+    const os::Fd sentinel = os::open_pidfd(report.pid);
+    const int number = sentinel.get();
+    if (!send_message(channel, report, {&number, 1})) throw SystemExit(1);
+}
+
 /// In a child: receives what the process that wants it has prepared, and becomes that.
 [[nodiscard]] inline std::unique_ptr<Target> receive_target(int channel) {
     std::vector<os::Fd> received;
@@ -92,6 +100,7 @@ private:
         if (!receive_message<Streams>(channel, &received)) throw SystemExit(1);
     }
     os::AffinityScope(preparation.surroundings.cpu_affinity).keep();
+    if (preparation.environment) os::replace_environment(*preparation.environment);
     preparation.surroundings.take_up(folder.get());
     received.erase(received.begin(), received.begin() + static_cast<std::ptrdiff_t>(next));
     return unpack_target(preparation, std::move(parent_sentinel), std::move(received));
@@ -147,11 +156,7 @@ inline void Server::enter_child(os::Fd channel, shm::ChildSlot& slot) noexcept {
         channels_.clear();
         control_.reset();
         signals_.restore();
-        // First of all: from now on the child is known, whatever becomes of the server.
-        const ForkReport started{ForkReport::Kind::started, os::this_pid(), 0};
-        const os::Fd sentinel = os::open_pidfd(started.pid);
-        const int number = sentinel.get();
-        if (!send_message(channel.get(), started, {&number, 1})) throw SystemExit(1);
+        report_start(channel.get());
         slot.adopt();
         const std::unique_ptr<Target> target = receive_target(channel.get());
         channel.reset();  // the server keeps it for the report of the end
