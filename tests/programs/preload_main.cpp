@@ -38,7 +38,7 @@ int act(const std::string& arguments) {
     for (int i = 0; i < 2; ++i) {
         const auto p = ctx.Process(
             [](const mp::Connection& c) {
-                c.send(++preloads);
+                c.send(preloads);
                 c.send(preloaded_command_line);
                 c.send(initialised_by == ::getpid());
                 c.send(initialised_by);

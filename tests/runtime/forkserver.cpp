@@ -253,7 +253,7 @@ TEST_CASE("what a preloaded function throws is reported, and the server goes on"
 }
 
 TEST_CASE("what cannot be preloaded is refused at once", "[forkserver]") {
-    const int captured = 1;
+    int captured = 1;
     CHECK_THROWS_AS(mp::set_forkserver_preload({[captured] { std::exit(captured); }}), mp::PicklingError);
     CHECK_THROWS_AS(mp::set_forkserver_preload({mp::runtime::Action()}), mp::ValueError);
 }

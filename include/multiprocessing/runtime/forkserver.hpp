@@ -11,6 +11,7 @@
 #include <multiprocessing/os/random.hpp>
 #include <multiprocessing/os/stdio.hpp>
 #include <multiprocessing/runtime/action.hpp>
+#include <multiprocessing/runtime/control.hpp>
 #include <multiprocessing/runtime/forkserver/client.hpp>
 #include <multiprocessing/runtime/forkserver/messages.hpp>
 #include <multiprocessing/runtime/forkserver/server.hpp>
