@@ -719,7 +719,8 @@ TEST_CASE("several threads may join one process", "[process][fork]") {
     CHECK(seen == 28);
 }
 
-TEST_CASE("the library runs no thread before a feature needs one", "[process][fork][spawn][forkserver]") {
+TEST_CASE("the library runs no thread before a feature needs one",
+          "[process][fork][spawn][forkserver]") {
     const mp::Process p([] {
         const mp::Queue<int> queue;
         const mp::Lock lock;

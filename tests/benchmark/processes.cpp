@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// What it costs to start a process and wait for its end, beside the bare system calls, in turn within
-// one run; then the same with much memory. One line a figure, `name who value unit`, as in subjects.cpp.
+// What it costs to start a process and wait for its end, beside the bare system calls, in turn
+// within one run; then the same with much memory. One line a figure, `name who value unit`, as in
+// subjects.cpp.
 #include <multiprocessing/context.hpp>
 
 #include <algorithm>
@@ -30,7 +31,8 @@ constexpr const char* measure_fork = "--measure-fork";
 double microseconds(const std::function<void()>& run) {
     const auto begin = std::chrono::steady_clock::now();
     run();
-    return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
+    return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin)
+        .count();
 }
 
 double median(std::vector<double>& values) {
@@ -81,7 +83,8 @@ void bare_spawn() {
 
 /// The median of a bare fork in this program when it is small: executed for that alone.
 double bare_fork_of_a_small_program() {
-    FILE* const pipe = ::popen((std::string("/proc/") + std::to_string(::getpid()) + "/exe " + measure_fork).c_str(), "r");
+    FILE* const pipe = ::popen(
+        (std::string("/proc/") + std::to_string(::getpid()) + "/exe " + measure_fork).c_str(), "r");
     double value = 0;
     if (pipe == nullptr || std::fscanf(pipe, "%lf", &value) != 1) value = 0;
     ::pclose(pipe);
@@ -109,8 +112,10 @@ void measure(const std::string& with, int times) {
     const auto of = [&](const char* method) { return "process, " + std::string(method) + with; };
     const auto spawn = mp::get_context("spawn");
     const auto fork = mp::get_context("fork");
-    compare(of("fork"), times, [&] { start_and_join(fork); }, bare_fork);
-    compare(of("spawn"), std::max(10, times / 5), [&] { start_and_join(spawn); }, bare_spawn);
+    compare(
+        of("fork"), times, [&] { start_and_join(fork); }, bare_fork);
+    compare(
+        of("spawn"), std::max(10, times / 5), [&] { start_and_join(spawn); }, bare_spawn);
     const auto forkserver = mp::get_context("forkserver");
     start_and_join(forkserver);
     std::vector<double> ours;

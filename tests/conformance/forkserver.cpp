@@ -37,7 +37,8 @@ void check_server(int signal, bool dies) {
     const int pid = server->pid.value();
     ::kill(pid, signal);
     if (dies) {
-        CHECK(mp::connection::wait({server->shared_sentinel()->get()}, support::patient).size() == 1);
+        CHECK(mp::connection::wait({server->shared_sentinel()->get()}, support::patient).size() ==
+              1);
     }
     const mp::Event started;
     const mp::Event go;
@@ -59,7 +60,8 @@ void check_server(int signal, bool dies) {
 forkserver::ForkReport ask(const forkserver::Key& key) {
     auto [ours, theirs] = mp::os::socket_pair(SOCK_SEQPACKET);
     const int their_end = theirs.get();
-    CHECK(forkserver::send_message(client().control(), forkserver::ForkRequest{key, 0}, {&their_end, 1}));
+    CHECK(forkserver::send_message(client().control(), forkserver::ForkRequest{key, 0},
+                                   {&their_end, 1}));
     theirs.reset();
     const auto report = forkserver::receive_message<forkserver::ForkReport>(ours.get());
     REQUIRE(report);
@@ -139,7 +141,8 @@ TEST_CASE("TestStartMethod.test_preload_resources", "[process][conformance]") {
     // What a server makes in shared memory is there for its children, and gone with them.
     const Preload preload({[] { preloaded_semaphore(); }});
     const auto take = [] {
-        const bool both = preloaded_semaphore().acquire(false) && preloaded_semaphore().acquire(false);
+        const bool both =
+            preloaded_semaphore().acquire(false) && preloaded_semaphore().acquire(false);
         const bool more = preloaded_semaphore().acquire(false);
         preloaded_semaphore().release();
         preloaded_semaphore().release();
@@ -153,7 +156,8 @@ TEST_CASE("_TestSpawnedSysPath.test_std_streams_flushed_after_preload", "[proces
     support::Capture capture(STDOUT_FILENO);
     {
         const Preload preload({[] { std::printf("preloaded "); }});
-        for (int i = 0; i < 2; ++i) CHECK(run(context().Process([] { std::printf("child "); })) == 0);
+        for (int i = 0; i < 2; ++i)
+            CHECK(run(context().Process([] { std::printf("child "); })) == 0);
     }
     CHECK(capture.text() == "preloaded child child ");
 }

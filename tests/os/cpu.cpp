@@ -58,8 +58,7 @@ int first_allowed() {
         try {
             const os::AffinityScope scope(one);
             return processor;
-        } catch (const std::system_error&) {
-        }
+        } catch (const std::system_error&) {}
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// Exit functions of a main process that starts no child. Without arguments it runs itself and compares
-// what came out; exit code 0: right.
+// Exit functions of a main process that starts no child. Without arguments it runs itself and
+// compares what came out; exit code 0: right.
 
 #include <multiprocessing/util.hpp>
 

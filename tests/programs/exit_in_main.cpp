@@ -48,7 +48,8 @@ int main() {
               child.start();
               child.join();
               std::_Exit(child.exitcode().value_or(101));
-          }), 5);
+          }),
+          5);
     check("with a child that runs", end_of([] {
               const mp::Event go;
               static const mp::Event done;
@@ -60,14 +61,15 @@ int main() {
               child.start();  // registers what is run before that
               go.set();
               mp::exit(7);
-          }), 6);
+          }),
+          6);
     check("another exception", end_of([] {
               std::fclose(stderr);
               try {
                   mp::exit(8);
-              } catch (const mp::SystemExit&) {
-              }
+              } catch (const mp::SystemExit&) {}
               throw 9;
-          }), -SIGABRT);
+          }),
+          -SIGABRT);
     mp::exit();
 }

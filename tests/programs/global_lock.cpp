@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// Shared objects in static storage, made before main: each spawned child has its own, a forked one its
-// parent's, and none leaves anything behind. Exit code 0: so it was.
-// (CPython: TestNamedResource.test_global_named_resource_spawn.)
+// Shared objects in static storage, made before main: each spawned child has its own, a forked one
+// its parent's, and none leaves anything behind. Exit code 0: so it was. (CPython:
+// TestNamedResource.test_global_named_resource_spawn.)
 
 #include <multiprocessing/context.hpp>
 

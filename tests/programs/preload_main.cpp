@@ -45,14 +45,15 @@ int act(const std::string& arguments) {
             },
             theirs);
         p.start();
-        if (ours.recv<int>() != 1) return 1;                    // once, not for each child
-        if (ours.recv<std::string>() != arguments) return 2;    // with the arguments
-        if (ours.recv<bool>()) return 3;                        // static objects are the server's
+        if (ours.recv<int>() != 1) return 1;                  // once, not for each child
+        if (ours.recv<std::string>() != arguments) return 2;  // with the arguments
+        if (ours.recv<bool>()) return 3;                      // static objects are the server's
         initialisers.push_back(ours.recv<int>());
         p.join(60);
         if (p.exitcode() != 0) return 4;
     }
-    return initialisers.front() == initialisers.back() && initialisers.front() != ::getpid() ? 0 : 5;
+    return initialisers.front() == initialisers.back() && initialisers.front() != ::getpid() ? 0
+                                                                                             : 5;
 }
 
 }  // namespace
@@ -73,7 +74,8 @@ int main(int argc, char* argv[]) {
         int status = 0;
         ::waitpid(pid, &status, 0);
         if (status != 0) {
-            std::cerr << "with arguments of " << length << " characters: " << WEXITSTATUS(status) << '\n';
+            std::cerr << "with arguments of " << length << " characters: " << WEXITSTATUS(status)
+                      << '\n';
             return 1;
         }
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// A program whose file is replaced while it runs: it starts what it is itself, or says that it cannot,
-// and never runs an address of one build in another. Exit code 0: so it was.
+// A program whose file is replaced while it runs: it starts what it is itself, or says that it
+// cannot, and never runs an address of one build in another. Exit code 0: so it was.
 
 #include <multiprocessing/context.hpp>
 
@@ -89,7 +89,8 @@ int act() {
         fs::permissions(copy, fs::perms::owner_read);
         mp::set_executable(copy);
         if (::access(copy.c_str(), X_OK) != 0) {
-            check(contains(refusal<std::system_error>(method), "copy"), method + " of what may not be run");
+            check(contains(refusal<std::system_error>(method), "copy"),
+                  method + " of what may not be run");
         }
         fs::permissions(copy, fs::perms::owner_all);
         mp::set_executable("");

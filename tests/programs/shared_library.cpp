@@ -31,11 +31,13 @@ int main() {
         }
         // A task of a Pool travels in the same way, and a result may be a handle.
         mp::Pool pool = ctx.Pool(1);
-        const auto made = pool.apply([](int n) {
-            mp::Queue<int> q;
-            q.put(n);
-            return q;
-        }, 5);
+        const auto made = pool.apply(
+            [](int n) {
+                mp::Queue<int> q;
+                q.put(n);
+                return q;
+            },
+            5);
         if (made.get(60.0) != 5) return 3;
     }
 }

@@ -82,7 +82,9 @@ TEST_CASE("one server, started at first use, forks all children", "[forkserver]"
     }
     CHECK(parents == std::set{server_pid()});
     CHECK(mp::active_children().empty());  // it is none
-    const auto number = [](const std::string& name) { return std::stoi(name.substr(name.find('-') + 1)); };
+    const auto number = [](const std::string& name) {
+        return std::stoi(name.substr(name.find('-') + 1));
+    };
     CHECK(number(mp::Process().name()) == number(next) + 4);  // and has taken no number
 }
 
@@ -98,7 +100,8 @@ TEST_CASE("a server that was killed is replaced", "[forkserver]") {
 
 TEST_CASE("children outlive their server, and how they end in order is known", "[forkserver]") {
     auto [a, b] = mp::Pipe();
-    const auto leaves = context().Process([](const mp::Connection& c) { mp::exit(c.recv<int>()); }, b);
+    const auto leaves =
+        context().Process([](const mp::Connection& c) { mp::exit(c.recv<int>()); }, b);
     const auto [reader, writer] = mp::Pipe(false);
     const auto killed = context().Process(report_and_wait, writer);
     leaves.start();
@@ -129,7 +132,8 @@ TEST_CASE("who does not know the key is refused", "[forkserver]") {
     auto& client = mp::runtime::this_process().fork_server;
     const auto [ours, theirs] = mp::os::socket_pair(SOCK_SEQPACKET);
     const int their_end = theirs.get();
-    REQUIRE(forkserver::send_message(client.control(), forkserver::ForkRequest{{}, 1}, {&their_end, 1}));
+    REQUIRE(forkserver::send_message(client.control(), forkserver::ForkRequest{{}, 1},
+                                     {&their_end, 1}));
     const auto report = forkserver::receive_message<forkserver::ForkReport>(ours.get());
     REQUIRE(report);
     CHECK(report->kind == forkserver::ForkReport::Kind::refused);
@@ -249,12 +253,14 @@ TEST_CASE("what a preloaded function throws is reported, and the server goes on"
         const Preloaded preloaded({[] { throw std::runtime_error("no such table"); }});
         CHECK(run(context().Process([] { mp::exit(8); })) == 8);
     }
-    CHECK_THAT(capture.text(), ContainsSubstring("no such table") && ContainsSubstring("ForkServer"));
+    CHECK_THAT(capture.text(),
+               ContainsSubstring("no such table") && ContainsSubstring("ForkServer"));
 }
 
 TEST_CASE("what cannot be preloaded is refused at once", "[forkserver]") {
     int captured = 1;
-    CHECK_THROWS_AS(mp::set_forkserver_preload({[captured] { std::exit(captured); }}), mp::PicklingError);
+    CHECK_THROWS_AS(mp::set_forkserver_preload({[captured] { std::exit(captured); }}),
+                    mp::PicklingError);
     CHECK_THROWS_AS(mp::set_forkserver_preload({mp::runtime::Action()}), mp::ValueError);
 }
 

@@ -63,13 +63,14 @@ TEST_CASE("a child has variables of its own", "[process][fork][spawn][forkserver
     ::setenv("MP_TEST_KEPT", "kept", 1);
     ::setenv("MP_TEST_CHANGED", "before", 1);
     auto [a, b] = mp::Pipe();
-    const mp::Process p({.context = ctx, .env = {{"MP_TEST_CHANGED", "after = x"}, {"MP_TEST_NEW", ""}}},
-                        [](const mp::Connection& c) {
-                            for (const char* name : {"MP_TEST_KEPT", "MP_TEST_CHANGED", "MP_TEST_NEW"}) {
-                                c.send(value_of(name));
-                            }
-                        },
-                        b);
+    const mp::Process p(
+        {.context = ctx, .env = {{"MP_TEST_CHANGED", "after = x"}, {"MP_TEST_NEW", ""}}},
+        [](const mp::Connection& c) {
+            for (const char* name : {"MP_TEST_KEPT", "MP_TEST_CHANGED", "MP_TEST_NEW"}) {
+                c.send(value_of(name));
+            }
+        },
+        b);
     CHECK(run(p) == 0);
     CHECK(a.recv<std::string>() == "kept");
     CHECK(a.recv<std::string>() == "after = x");
@@ -128,14 +129,15 @@ TEST_CASE("a child is kept to its processors", "[process][fork][spawn][forkserve
 TEST_CASE("a child's libraries use so many threads", "[process][fork][spawn][forkserver]") {
     const auto ctx = mp::get_context(GENERATE(from_range(mp::get_all_start_methods())));
     auto [a, b] = mp::Pipe();
-    const mp::Process p({.context = ctx, .env = {{"MKL_NUM_THREADS", "5"}}, .inner_threads = 2},
-                        [](const mp::Connection& c) {
-                            for (const char* name :
-                                 {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"}) {
-                                c.send(value_of(name));
-                            }
-                        },
-                        b);
+    const mp::Process p(
+        {.context = ctx, .env = {{"MKL_NUM_THREADS", "5"}}, .inner_threads = 2},
+        [](const mp::Connection& c) {
+            for (const char* name :
+                 {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"}) {
+                c.send(value_of(name));
+            }
+        },
+        b);
     CHECK(run(p) == 0);
     CHECK(a.recv<std::string>() == "2");
     CHECK(a.recv<std::string>() == "2");

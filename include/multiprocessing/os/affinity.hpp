@@ -25,8 +25,7 @@ public:
 
     /// An empty set with room for `processors`.
     explicit CpuSet(int processors)
-        : size_(CPU_ALLOC_SIZE(processors)),
-          set_(CPU_ALLOC(static_cast<std::size_t>(processors))) {
+        : size_(CPU_ALLOC_SIZE(processors)), set_(CPU_ALLOC(static_cast<std::size_t>(processors))) {
         if (!set_) throw std::bad_alloc();
         CPU_ZERO_S(size_, set_.get());
     }
@@ -40,9 +39,7 @@ public:
         }
     }
 
-    void add(int processor) {
-        CPU_SET_S(static_cast<std::size_t>(processor), size_, set_.get());
-    }
+    void add(int processor) { CPU_SET_S(static_cast<std::size_t>(processor), size_, set_.get()); }
     [[nodiscard]] int count() const noexcept { return CPU_COUNT_S(size_, set_.get()); }
     /// Whether the calling thread can be, and now is, kept to the set.
     [[nodiscard]] bool apply() const noexcept {
@@ -58,8 +55,8 @@ private:
     std::unique_ptr<cpu_set_t, Free> set_;
 };
 
-/// Keeps the calling thread, and what it forks meanwhile, to some processors; nothing when there are
-/// none in the list. So the parent learns what is wrong with the list before there is a child.
+/// Keeps the calling thread, and what it forks meanwhile, to some processors; nothing when there
+/// are none in the list. So the parent learns what is wrong with the list before there is a child.
 class AffinityScope {
 public:
     /// Throws std::system_error when the machine has none of them, or none for this process.

@@ -5,9 +5,10 @@
 
 namespace multiprocessing::os {
 
-/// Calls `function` by an address that is found when the program is loaded. The usual call of a shared
-/// library's function looks it up the first time: in a child, if its parent never calls it, and so in
-/// each child anew, which has to bring in the tables for it (a dozen page faults for one function).
+/// Calls `function` by an address that is found when the program is loaded. The usual call of a
+/// shared library's function looks it up the first time: in a child, if its parent never calls it,
+/// and so in each child anew, which has to bring in the tables for it (a dozen page faults for one
+/// function).
 template <auto* function>
 inline auto* volatile bound = function;
 

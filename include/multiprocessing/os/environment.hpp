@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// Environment variables, and the thread counts of numeric libraries, which read theirs when they are
-// loaded and want to be told afterwards.
+// Environment variables, and the thread counts of numeric libraries, which read theirs when they
+// are loaded and want to be told afterwards.
 #pragma once
 
 #include <multiprocessing/os/error.hpp>
@@ -63,8 +63,8 @@ inline void replace_environment(const std::vector<std::string>& entries) {
 /// The variables from which OpenMP and the usual libraries of linear algebra take the number of
 /// threads that each of their calls uses.
 inline constexpr const char* inner_thread_variables[] = {
-    "OMP_NUM_THREADS",      "OPENBLAS_NUM_THREADS",   "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",     "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"};
+    "OMP_NUM_THREADS",  "OPENBLAS_NUM_THREADS",   "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"};
 
 #if defined(__ELF__)
 // Null where the program is not linked to the library. Under names of our own, so that they do not

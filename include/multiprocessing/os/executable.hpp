@@ -52,8 +52,8 @@ private:
     }
 };
 
-/// A file that may be run. What is checked is what is run: a program by its descriptor, whatever has
-/// become of its name meanwhile; a script, which a descriptor cannot do, by its name.
+/// A file that may be run. What is checked is what is run: a program by its descriptor, whatever
+/// has become of its name meanwhile; a script, which a descriptor cannot do, by its name.
 class Executable {
 public:
     /// The chosen one. Throws std::system_error when there is no such file, std::runtime_error when
@@ -124,9 +124,9 @@ inline Executable Executable::chosen() {
     if (*program != this_program()) {
         throw std::runtime_error(
             "the executable '" + path +
-            "' is another build than the program that runs (their build ids differ): it was replaced "
-            "since this process started, or set_executable names another program. Restart, or name "
-            "a copy of this one");
+            "' is another build than the program that runs (their build ids differ): it was "
+            "replaced since this process started, or set_executable names another program. "
+            "Restart, or name a copy of this one");
     }
     executable.path_ = "/proc/self/fd/" + std::to_string(executable.descriptor());
     return executable;

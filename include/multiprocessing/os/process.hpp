@@ -149,7 +149,8 @@ private:
 /// The state of any process, from /proc; nothing when there is no such process.
 [[nodiscard]] inline std::optional<ProcessState> process_state(int pid) noexcept {
     std::array<char, 40> path{"/proc/"};
-    char* end = std::to_chars(path.data() + std::strlen("/proc/"), path.data() + path.size(), pid).ptr;
+    char* end =
+        std::to_chars(path.data() + std::strlen("/proc/"), path.data() + path.size(), pid).ptr;
     std::strcpy(end, "/stat");
     const Fd file(::open(path.data(), O_RDONLY | O_CLOEXEC));
     if (!file) {

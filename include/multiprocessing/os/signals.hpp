@@ -83,8 +83,7 @@ public:
     /// Takes the signals that have come.
     void clear() const noexcept {
         ::signalfd_siginfo signal;
-        while (::read(fd_.get(), &signal, sizeof signal) > 0) {
-        }
+        while (::read(fd_.get(), &signal, sizeof signal) > 0) {}
     }
 
 private:

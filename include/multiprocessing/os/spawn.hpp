@@ -56,9 +56,9 @@ struct SpawnAttributes {
     int folder = -1;        // its working directory, unless its parent's
 };
 
-/// Starts this program again with this process's arguments. The child has /dev/null as 0, its parent's
-/// 1 and 2, and what it is to keep. Returns its pid. Throws std::system_error when the program cannot
-/// be executed, and what Executable::chosen() does.
+/// Starts this program again with this process's arguments. The child has /dev/null as 0, its
+/// parent's 1 and 2, and what it is to keep. Returns its pid. Throws std::system_error when the
+/// program cannot be executed, and what Executable::chosen() does.
 [[nodiscard]] int spawn_this_program(const SpawnEnvironment& environment,
                                      SpawnAttributes attributes);
 
@@ -90,9 +90,8 @@ inline std::optional<SpawnEnvironment> read_environment() {
     if (text == nullptr) return std::nullopt;
     int pid = 0;
     SpawnEnvironment found{};
-    const bool whole =
-        std::sscanf(text, "%d:%d:%" SCNu32 ":%d:%" SCNu64, &pid, &found.arena_fd, &found.holder,
-                    &found.data_fd, &found.program) == 5;
+    const bool whole = std::sscanf(text, "%d:%d:%" SCNu32 ":%d:%" SCNu64, &pid, &found.arena_fd,
+                                   &found.holder, &found.data_fd, &found.program) == 5;
     ::unsetenv(variable);
     // Meant for another process: somebody has copied the environment.
     if (!whole || pid != ::getpid()) return std::nullopt;
@@ -224,8 +223,9 @@ inline int spawn_this_program(const SpawnEnvironment& environment, SpawnAttribut
     std::vector<std::string> entries = spawn_detail::entries(attributes.variables);
     for (char** other = environ; other != nullptr && *other != nullptr; ++other) {
         const std::string_view text = *other;
-        const bool replaced = !attributes.variables.empty() &&
-                              attributes.variables.contains(std::string(text.substr(0, text.find('='))));
+        const bool replaced =
+            !attributes.variables.empty() &&
+            attributes.variables.contains(std::string(text.substr(0, text.find('='))));
         if (!replaced) request.environment.push_back(*other);
     }
     for (std::string& own : entries) request.environment.push_back(own.data());

@@ -24,8 +24,8 @@
 
 namespace multiprocessing::os {
 
-/// Whether a C++ stream hands everything on to the C library at once, as cout and its like do unless
-/// told otherwise.
+/// Whether a C++ stream hands everything on to the C library at once, as cout and its like do
+/// unless told otherwise.
 [[nodiscard]] inline bool is_unbuffered(const std::ostream& stream) {
 #if defined(__GLIBCXX__)
     const std::streambuf& buffer = *stream.rdbuf();
@@ -36,8 +36,9 @@ namespace multiprocessing::os {
 }
 
 /// Flushes stdout and stderr, C's and C++'s. A stream that is closed or broken is nobody's business
-/// here. Only these: flushing every FILE would wait for one that another thread is reading from. And
-/// only if there is something to flush: most children have nothing, and pay for every page touched.
+/// here. Only these: flushing every FILE would wait for one that another thread is reading from.
+/// And only if there is something to flush: most children have nothing, and pay for every page
+/// touched.
 inline void flush_standard_streams() noexcept {
     for (std::ostream* stream : {&std::cout, &std::cerr, &std::clog}) {
         try {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// The first and the last of a child that has none of its parent's memory: it reads who it is, runs its
-// target, and leaves without having come to the program's own main. Answers Python's
+// The first and the last of a child that has none of its parent's memory: it reads who it is, runs
+// its target, and leaves without having come to the program's own main. Answers Python's
 // `spawn.spawn_main`.
 #pragma once
 
@@ -48,8 +48,9 @@ namespace multiprocessing::runtime {
 [[nodiscard]] inline std::unique_ptr<Target> read_target(const os::SpawnEnvironment& environment) {
     const os::Fd data(environment.data_fd);
     if (environment.program != os::this_program()) {  // nothing it says could be relied on
-        throw std::runtime_error("this program is another build than the one that started it (their "
-                                 "build ids differ): set_executable names another");
+        throw std::runtime_error(
+            "this program is another build than the one that started it (their build ids differ): "
+            "set_executable names another");
     }
     const Preparation preparation = Preparation::read(data.get());
     std::vector<os::Fd> descriptors;

@@ -35,8 +35,8 @@ inline void warn_of_threads() {
     });
 }
 
-/// What the parent makes ready for its child before the fork, for what a child calls or touches first
-/// it has to bring in, page by page.
+/// What the parent makes ready for its child before the fork, for what a child calls or touches
+/// first it has to bring in, page by page.
 struct ForkPlan {
     explicit ForkPlan(const ProcessState& child, ProcessPointer this_process)
         : parent(std::move(this_process)), folder(child.surroundings.open_folder()) {}

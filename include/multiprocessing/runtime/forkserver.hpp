@@ -225,7 +225,8 @@ inline void start_by_forkserver(ProcessState& state, const TargetSaver& save) {
     for (int attempts = 0; attempts < 3; ++attempts) {
         if (forkserver::try_to_start(state, save)) return;
     }
-    throw std::runtime_error(complaint("the fork server ends whenever it is asked for a child", state,
+    throw std::runtime_error(complaint("the fork server ends whenever it is asked for a child",
+                                       state,
                                        "see what it has written to stderr, and what "
                                        "set_forkserver_preload has it run"));
 }

@@ -31,8 +31,9 @@ inline void check_main_is_guarded(const ProcessState& state) {
     if (this_process().main_is_guarded) return;
     throw std::runtime_error(
         "cannot start process '" + state.name +
-        "' by spawn or forkserver: its program runs from the start, so make `mp::freeze_support();` "
-        "the first line of main, before anything is started; or start it by fork");
+        "' by spawn or forkserver: its program runs from the start, so make "
+        "`mp::freeze_support();` the first line of main, before anything is started; or start it "
+        "by fork");
 }
 
 class Shipment {
@@ -48,8 +49,8 @@ public:
     [[nodiscard]] int parent_sentinel() const noexcept { return parent_->sentinel->get(); }
     [[nodiscard]] int folder() const noexcept { return folder_.get(); }
 
-    /// The descriptor of the child that is to be, reserved, so that a lack of them shows before there
-    /// is a child.
+    /// The descriptor of the child that is to be, reserved, so that a lack of them shows before
+    /// there is a child.
     [[nodiscard]] os::Fd take_reserved() noexcept { return std::move(reserved_); }
 
 private:

@@ -44,8 +44,8 @@ enum class StartMethod : int { fork, spawn, forkserver };
     throw ValueError("cannot find context for '" + std::string(name) + "': there are " + known);
 }
 
-/// The method of all processes that are not told theirs. It is fixed by its first use. In a child it
-/// is that of the context the child was made in; of a child that was told none, its parent's.
+/// The method of all processes that are not told theirs. It is fixed by its first use. In a child
+/// it is that of the context the child was made in; of a child that was told none, its parent's.
 class DefaultStartMethod {
 public:
     /// Fixes the method when nobody has yet.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // What a child finds around it when it is not to be what its parent has: environment variables, the
-// working directory, processors, and how many threads numeric libraries use in it. Python leaves all
-// of this to the target.
+// working directory, processors, and how many threads numeric libraries use in it. Python leaves
+// all of this to the target.
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
@@ -18,8 +18,8 @@ namespace multiprocessing::runtime {
 
 struct Surroundings {
     os::Variables env;
-    std::string cwd;                  // empty: the parent's at the start
-    std::vector<int> cpu_affinity;    // empty: the parent's
+    std::string cwd;                // empty: the parent's at the start
+    std::vector<int> cpu_affinity;  // empty: the parent's
     std::optional<int> inner_threads;
 
     /// Throws ValueError for what no process can be given.
@@ -40,7 +40,8 @@ inline void Surroundings::check() const {
     for (const auto& [name, value] : env) {
         if (name.empty() || name.find_first_of(std::string("=\0", 2)) != std::string::npos ||
             value.find('\0') != std::string::npos) {
-            throw ValueError("Process: '" + name + "' cannot be set in .env: a variable's name is "
+            throw ValueError("Process: '" + name +
+                             "' cannot be set in .env: a variable's name is "
                              "not empty and has no '=', and neither it nor its value has a NUL");
         }
     }

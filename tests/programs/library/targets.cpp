@@ -14,9 +14,7 @@ void hidden_target(const mp::Lock& lock, int code) {
 
 }  // namespace
 
-void add(const mp::Queue<int>& out, int a, int b) {
-    out.put(mp::parent_process() ? a + b : -1);
-}
+void add(const mp::Queue<int>& out, int a, int b) { out.put(mp::parent_process() ? a + b : -1); }
 
 int start(const std::string& method) {
     const auto p = mp::get_context(method).Process(hidden_target, mp::Lock(), 33);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// What a shared library offers: functions that are run in other processes, and one that starts them.
+// What a shared library offers: functions that are run in other processes, and one that starts
+// them.
 #pragma once
 
 #include <multiprocessing/context.hpp>

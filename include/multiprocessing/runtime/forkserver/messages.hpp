@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// What is said between a process and its fork server, and between the process and the child that the
-// server forks for it. Answers the protocol of Python's `forkserver`.
+// What is said between a process and its fork server, and between the process and the child that
+// the server forks for it. Answers the protocol of Python's `forkserver`.
 //
 //   process -> server   ForkRequest, with one end of a channel that is made for this child alone
 //   process -> child    over the channel: its descriptors, the file with its Preparation first
@@ -79,8 +79,7 @@ struct Streams {
 /// Sends a child its descriptors, as many messages as that takes.
 inline void send_descriptors(int channel, Streams streams, std::span<const int> descriptors) {
     do {
-        const auto batch =
-            descriptors.first(std::min(descriptors.size(), os::most_descriptors));
+        const auto batch = descriptors.first(std::min(descriptors.size(), os::most_descriptors));
         if (!send_message(channel, streams, batch)) return;  // the report will tell
         descriptors = descriptors.subspan(batch.size());
     } while (!descriptors.empty());
