@@ -58,7 +58,7 @@ void check_server(int signal, bool dies) {
 
 // Asks for a child by hand; what comes back.
 forkserver::ForkReport ask(const forkserver::Key& key) {
-    auto [ours, theirs] = mp::os::socket_pair(SOCK_SEQPACKET);
+    auto [ours, theirs] = mp::os::socket_pair(mp::os::SocketKind::messages);
     const int their_end = theirs.get();
     CHECK(forkserver::send_message(client().control(), forkserver::ForkRequest{key, 0},
                                    {&their_end, 1}));

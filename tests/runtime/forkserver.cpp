@@ -130,7 +130,7 @@ TEST_CASE("a server killed while many are started costs none of them", "[forkser
 TEST_CASE("who does not know the key is refused", "[forkserver]") {
     CHECK(run(context().Process([] {})) == 0);
     auto& client = mp::runtime::this_process().fork_server;
-    const auto [ours, theirs] = mp::os::socket_pair(SOCK_SEQPACKET);
+    const auto [ours, theirs] = mp::os::socket_pair(mp::os::SocketKind::messages);
     const int their_end = theirs.get();
     REQUIRE(forkserver::send_message(client.control(), forkserver::ForkRequest{{}, 1},
                                      {&their_end, 1}));

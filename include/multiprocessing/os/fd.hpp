@@ -85,10 +85,12 @@ inline void change_directory(int folder) {
     if (::fchdir(folder) != 0) throw_errno("fchdir", "descriptor " + std::to_string(folder));
 }
 
-/// Two connected AF_UNIX sockets: of a stream, or of messages that stay whole.
-[[nodiscard]] inline std::pair<Fd, Fd> socket_pair(int type = SOCK_STREAM) {
+/// Two connected AF_UNIX sockets, of a stream or of messages that stay whole.
+enum class SocketKind { stream = SOCK_STREAM, messages = SOCK_SEQPACKET };
+[[nodiscard]] inline std::pair<Fd, Fd> socket_pair(SocketKind kind = SocketKind::stream) {
     int ends[2];
-    if (::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends) != 0) throw_errno("socketpair");
+    const int type = static_cast<int>(kind) | SOCK_CLOEXEC;
+    if (::socketpair(AF_UNIX, type, 0, ends) != 0) throw_errno("socketpair");
     Fd first(ends[0]);
     Fd second(ends[1]);
     return {clear_of_standard_streams(std::move(first)),

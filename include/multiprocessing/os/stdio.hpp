@@ -73,6 +73,9 @@ inline void replace_stdin(const Fd& null, bool buffered) noexcept {
     if (buffered) bound<&::__fpurge>(stdin);
 }
 
+inline constexpr int stdout_descriptor = STDOUT_FILENO;
+inline constexpr int stderr_descriptor = STDERR_FILENO;
+
 [[nodiscard]] inline bool stdout_is_open() noexcept { return ::fcntl(STDOUT_FILENO, F_GETFD) >= 0; }
 [[nodiscard]] inline bool stderr_is_open() noexcept { return ::fcntl(STDERR_FILENO, F_GETFD) >= 0; }
 

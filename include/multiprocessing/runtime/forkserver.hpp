@@ -128,7 +128,7 @@ inline Client::Server launch_server() {
     Client::Server server;
     server.environment = os::environment_hash();
     os::fill_with_random(server.key);
-    auto [ours, theirs] = os::socket_pair(SOCK_SEQPACKET);
+    auto [ours, theirs] = os::socket_pair(os::SocketKind::messages);
     server.process = std::make_shared<ProcessState>();
     ProcessState& state = *server.process;
     state.creator = os::this_pid();
@@ -155,8 +155,8 @@ inline void fill(int channel, Shipment& shipment, const shm::ChildSlot& slot) {
     std::vector<int> descriptors{data.get(), here ? here.get() : shipment.folder(),
                                  shipment.parent_sentinel()};
     const Streams streams{os::stdout_is_open(), os::stderr_is_open()};
-    if (streams.out) descriptors.push_back(STDOUT_FILENO);
-    if (streams.err) descriptors.push_back(STDERR_FILENO);
+    if (streams.out) descriptors.push_back(os::stdout_descriptor);
+    if (streams.err) descriptors.push_back(os::stderr_descriptor);
     const auto& own = shipment.preparation().descriptors;
     descriptors.insert(descriptors.end(), own.begin(), own.end());
     send_descriptors(channel, streams, descriptors);
@@ -173,7 +173,7 @@ inline bool try_to_start(ProcessState& state, const TargetSaver& save) {
     // The child will take it itself; this is to know that it can.
     static_cast<void>(os::AffinityScope(state.surroundings.cpu_affinity));
     shm::ChildSlot slot(shm::Inherits::nothing);
-    auto [ours, theirs] = os::socket_pair(SOCK_SEQPACKET);
+    auto [ours, theirs] = os::socket_pair(os::SocketKind::messages);
     fill(ours.get(), shipment, slot);
 
     std::vector<os::Fd> sentinel;

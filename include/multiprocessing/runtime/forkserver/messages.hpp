@@ -27,9 +27,6 @@
 #include <system_error>
 #include <vector>
 
-#include <sys/socket.h>
-#include <sys/uio.h>
-
 namespace multiprocessing::runtime::forkserver {
 
 /// Shared by a server and the process whose it is; whoever does not know it is refused.
