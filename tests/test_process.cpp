@@ -199,6 +199,27 @@ TEST_CASE("a derived class overrides run", "[process][fork]") {
     CHECK(p.name() == "derived");
 }
 
+TEST_CASE("a mere copy of a derived object is not started", "[process][fork][spawn]") {
+    Forked w({.name = "derived"});
+    const mp::Process copy = w;
+    mp::Process assigned;
+    assigned = Forked({.name = "assigned"});
+    for (const mp::Process& slice : {copy, assigned}) {
+        CHECK_THROWS_AS(slice.start(), mp::AssertionError);
+        CHECK_THROWS_WITH(slice.start(), ContainsSubstring("Forked") && ContainsSubstring("run()"));
+        CHECK_FALSE(slice.pid().has_value());
+    }
+    CHECK_THROWS_WITH(copy.start(), ContainsSubstring("'derived'"));
+    // The object itself may be, and what is copied from its class in full.
+    auto [a, b] = mp::Pipe();
+    w.out = b;
+    w.number = 4;
+    Forked whole = w;
+    CHECK(run(whole) == 0);
+    CHECK(a.recv<int>() == 8);
+    CHECK(copy.exitcode() == 0);  // it is a handle for all else
+}
+
 TEST_CASE("a derived class that is Spawnable travels", "[process][fork][spawn]") {
     const auto ctx = mp::get_context(GENERATE(from_range(methods())));
     auto [a, b] = mp::Pipe();
@@ -808,10 +829,14 @@ TEST_CASE("a program that ignores SIGCHLD can still join", "[process][fork]") {
     mp::Process p([] {
         std::signal(SIGCHLD, SIG_IGN);
         for (int i = 0; i < 20; ++i) {
-            mp::Process q([] {});
+            mp::Process q([] { mp::exit(6); });
             q.start();
             q.join();
-            if (q.is_alive() || q.exitcode() != 255) mp::exit(1);  // nobody knows how it ended
+            if (q.is_alive() || q.exitcode() != 6) mp::exit(1);  // it has said so itself
+            mp::Process killed([] { std::raise(SIGKILL); });
+            killed.start();
+            killed.join();
+            if (killed.exitcode() != 255) mp::exit(2);  // nobody knows how it ended
         }
     });
     CHECK(run(p) == 0);

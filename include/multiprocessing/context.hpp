@@ -158,7 +158,7 @@ void set_start_method(std::optional<std::string_view> method, bool force = false
 void set_executable(const std::filesystem::path& path);
 /// Functions that a fork server runs once, before its first child, which then has in memory what they
 /// have loaded. For servers that are yet to start. What one throws is reported on stderr; the server
-/// goes on.
+/// goes on. Throws PicklingError for what cannot travel there, ValueError for null.
 /// *Python*: `set_forkserver_preload(["module", ...])`.
 void set_forkserver_preload(std::vector<runtime::Action> functions);
 
@@ -207,6 +207,10 @@ inline void set_forkserver_preload(std::vector<runtime::Action> functions) {
         function.save(archive);  // throws PicklingError now, not at a start somewhere
     }
     runtime::forkserver::Preload::set(std::move(functions));
+    if (runtime::this_process().fork_server.process()) {
+        runtime::log_at(runtime::log_level::warning,
+                        "set_forkserver_preload: the fork server runs already, without these");
+    }
 }
 
 inline void Context::set_executable(const std::filesystem::path& path) const {

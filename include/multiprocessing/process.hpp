@@ -75,6 +75,7 @@ struct ProcessOptions {
 ///     p.start();
 ///     p.join();
 ///
+/// Its standard input is empty; its other streams are this process's.
 /// *Python*: `Process(target=work, args=(1, "A"), name="worker", daemon=True)`. Wrong use throws
 /// AssertionError, and ValueError after `close()`.
 /// *Process safety*: only the process that made it may start and join it; all calls may come from
@@ -98,21 +99,27 @@ public:
               runtime::make_target(std::forward<F>(f), std::forward<Args>(args)...))) {}
 
     // No move of its own: a handle is never empty.
-    Process(const Process&) = default;
-    Process& operator=(const Process&) = default;
+    Process(const Process& other) : state_(other.state_) {
+        runtime::note_class<Process>(*state_, typeid(other));
+    }
+    Process& operator=(const Process& other) {
+        state_ = other.state_;
+        runtime::note_class<Process>(*state_, typeid(other));
+        return *this;
+    }
     virtual ~Process() = default;
 
-    /// What the child does: calls the target. Start an object of a derived class through itself,
-    /// not through a copy of its Process part.
+    /// What the child does: calls the target. A derived class overrides it; its objects are to be
+    /// started themselves, for a Process that is copied from one has no other run() than this.
     virtual void run();
 
     /// Starts the child. The target and its arguments are destroyed in this process afterwards.
-    /// *Throws* AssertionError when it has been started before, when another process made it, or
-    /// when this process is a daemon; std::system_error when the system has no room for it;
-    /// PicklingError when one that is not forked is to run what cannot travel.
-    /// *Fork and spawn*: under fork the child has a copy of this process's memory; under spawn and
-    /// forkserver the target is pickled, and main must begin with `mp::freeze_support()`, or
-    /// std::runtime_error is thrown.
+    /// *Throws* AssertionError when it has been started before, when another process made it, when
+    /// this process is a daemon, or when this is a mere copy of an object of a derived class;
+    /// std::system_error when the system has no room for it; PicklingError when one that is not
+    /// forked is to run what cannot travel. *Fork and spawn*: under fork the child has a copy of
+    /// this process's memory; under spawn and forkserver the target is pickled, and main must begin
+    /// with `mp::freeze_support()`, or std::runtime_error is thrown.
     void start() const;
     /// Waits for the end, at most for `timeout`; see `exitcode()` for whether it came.
     void join(Timeout timeout = {}) const { runtime::join(*state_, timeout); }
@@ -188,8 +195,8 @@ private:
 };
 
 /// Makes spawn and forkserver possible: the first line of main, before anything is started. In a
-/// spawned child it runs the child's target and does not return; in any other process it does nothing
-/// else.
+/// spawned child it runs the child's target and does not return; in any other process it does
+/// nothing else.
 inline void freeze_support() { runtime::freeze_support(); }
 
 /// The process this runs in. In the main process: `MainProcess`.
@@ -246,6 +253,7 @@ inline void Process::run() {
 }
 
 inline void Process::start() const {
+    if (typeid(*this) == typeid(Process)) runtime::check_is_no_slice(*state_);
     runtime::start(
         state_, [this] { const_cast<Process*>(this)->run(); },
         [this](pickle::OArchive& archive) { save_target(archive); });

@@ -262,13 +262,15 @@ TEST_CASE("what cannot be preloaded is refused at once", "[forkserver]") {
     CHECK_THROWS_AS(mp::set_forkserver_preload({[captured] { std::exit(captured); }}),
                     mp::PicklingError);
     CHECK_THROWS_AS(mp::set_forkserver_preload({mp::runtime::Action()}), mp::ValueError);
+    CHECK_THROWS_AS(mp::set_forkserver_preload({static_cast<void (*)()>(nullptr)}), mp::ValueError);
 }
 
 TEST_CASE("a server that cannot last is an error, not a loop", "[forkserver]") {
-    const Preloaded preloaded({[] { ::_exit(0); }});
+    const Preloaded preloaded({[] { ::_exit(3); }});
     const auto p = context().Process({.name = "unlucky"}, [] {});
     CHECK_THROWS_AS(p.start(), std::runtime_error);
-    CHECK_THROWS_WITH(p.start(), ContainsSubstring("unlucky") && ContainsSubstring("fork server"));
+    CHECK_THROWS_WITH(p.start(), ContainsSubstring("unlucky") && ContainsSubstring("fork server") &&
+                                     ContainsSubstring("exit code 3"));
     CHECK_FALSE(p.pid().has_value());
 }
 

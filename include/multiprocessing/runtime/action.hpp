@@ -17,13 +17,20 @@
 namespace multiprocessing::runtime {
 
 /// Nothing, or something to run. Copies share the callable. *Fork and spawn*: forked children have
-/// it, whatever it is; to a spawned one it must travel, or PicklingError is thrown.
+/// it, whatever it is; to a spawned one it must travel, or PicklingError is thrown. A null function
+/// is a ValueError.
 class Action {
 public:
     Action() = default;
     template <class F>
         requires std::invocable<std::decay_t<F>&> && (!std::same_as<std::decay_t<F>, Action>)
-    Action(F&& f) : callable_(std::make_shared<Model<std::decay_t<F>>>(std::forward<F>(f))) {}
+    Action(F&& f) {
+        if (pickle::is_null_callable(f)) {
+            throw ValueError("a null " + pickle::type_name<std::decay_t<F>>() +
+                             " was given to be run: give a function, or leave it out");
+        }
+        callable_ = std::make_shared<Model<std::decay_t<F>>>(std::forward<F>(f));
+    }
 
     [[nodiscard]] explicit operator bool() const noexcept { return callable_ != nullptr; }
     /// Runs it, if there is anything to run.

@@ -6,6 +6,7 @@
 
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/os/process.hpp>
+#include <multiprocessing/pickle/type_name.hpp>
 #include <multiprocessing/runtime/state.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
 #include <multiprocessing/timeout.hpp>
@@ -15,6 +16,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <typeinfo>
 #include <utility>
 
 namespace multiprocessing::runtime {
@@ -38,6 +40,25 @@ namespace multiprocessing::runtime {
         throw ValueError(complaint("process object is closed", state, "make a new one"));
     }
     return lock;
+}
+
+/// For every copy of a handle: `type` is the class of what is copied, which may be derived from
+/// mp::Process (`Process` itself is the class above; it says which it is).
+template <class Process>
+void note_class(ProcessState& state, const std::type_info& type) noexcept {
+    if (type != typeid(Process)) state.derived.store(&type, std::memory_order_relaxed);
+}
+
+/// Throws AssertionError if the handle was copied from an object of a derived class, whose run() it
+/// does not have.
+inline void check_is_no_slice(const ProcessState& state) {
+    const std::type_info* derived = state.derived.load(std::memory_order_relaxed);
+    if (derived == nullptr) return;
+    const std::string type = pickle::type_name(*derived);
+    throw AssertionError(complaint("can only start an object of a derived class itself", state,
+                                   "this is a copy of the mp::Process in a " + type +
+                                       ", without its run(): keep the " + type +
+                                       " objects, or pointers to them"));
 }
 
 /// Settings of a process that this process makes.
@@ -73,10 +94,9 @@ inline void check_may_wait(const ProcessState& state, std::string_view what) {
     const std::string rule = "can only " + std::string(what);
     if (state.relation == Relation::parent) return;
     if (state.relation == Relation::current || state.creator != os::this_pid()) {
-        throw AssertionError(
-            complaint(rule + " a child process", state,
-                      "it is not a child of this process, whose pid is " +
-                          std::to_string(os::this_pid())));
+        throw AssertionError(complaint(rule + " a child process", state,
+                                       "it is not a child of this process, whose pid is " +
+                                           std::to_string(os::this_pid())));
     }
 }
 

@@ -83,8 +83,8 @@ private:
 /// Puts what the child is to be given into its channel, where it waits for the child.
 void fill(int channel, Shipment& shipment, const shm::ChildSlot& slot);
 
-/// Has the server fork a child; false when the server was killed before there was one.
-[[nodiscard]] bool try_to_start(ProcessState& state, const TargetSaver& save);
+/// Has the server fork a child. When the server was killed before there was one: how it ended.
+[[nodiscard]] std::optional<int> try_to_start(ProcessState& state, const TargetSaver& save);
 
 // -------------------------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ inline void fill(int channel, Shipment& shipment, const shm::ChildSlot& slot) {
     send_descriptors(channel, streams, descriptors);
 }
 
-inline bool try_to_start(ProcessState& state, const TargetSaver& save) {
+inline std::optional<int> try_to_start(ProcessState& state, const TargetSaver& save) {
     Client& client = this_process().fork_server;
     const ProcessPointer server = client.ensure_running(launch_server);
 
@@ -183,10 +183,7 @@ inline bool try_to_start(ProcessState& state, const TargetSaver& save) {
         shipment.take_reserved().reset();  // for the one that comes now
         report = receive_message<ForkReport>(ours.get(), &sentinel);
     }
-    if (!report) {
-        client.give_up(server);
-        return false;
-    }
+    if (!report) return client.give_up(server).value_or(os::unknown_exitcode);
     switch (report->kind) {
     case ForkReport::Kind::refused:
         throw AuthenticationError(complaint("the fork server has refused a request", state,
@@ -210,7 +207,7 @@ inline bool try_to_start(ProcessState& state, const TargetSaver& save) {
     state.holder = slot.id();
     slot.started(report->pid);
     if (state.exitcode) shm::release_process(state.holder);
-    return true;
+    return std::nullopt;
 }
 
 }  // namespace multiprocessing::runtime::forkserver
@@ -222,13 +219,14 @@ namespace multiprocessing::runtime {
 inline void start_by_forkserver(ProcessState& state, const TargetSaver& save) {
     check_main_is_guarded(state);
     // A server that is killed is replaced. One that always is, is not our misfortune alone.
+    std::optional<int> end;
     for (int attempts = 0; attempts < 3; ++attempts) {
-        if (forkserver::try_to_start(state, save)) return;
+        end = forkserver::try_to_start(state, save);
+        if (!end) return;
     }
-    throw std::runtime_error(complaint("the fork server ends whenever it is asked for a child",
-                                       state,
-                                       "see what it has written to stderr, and what "
-                                       "set_forkserver_preload has it run"));
+    throw std::runtime_error(complaint(
+        "the fork server ends whenever it is asked for a child", state,
+        "the last one " + describe_end(*end) + "; look at what set_forkserver_preload has it run"));
 }
 
 }  // namespace multiprocessing::runtime

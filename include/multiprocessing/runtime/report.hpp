@@ -13,6 +13,7 @@
 
 #include <boost/core/demangle.hpp>
 
+#include <algorithm>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
@@ -66,6 +67,18 @@ namespace backtrace_text {
            function.starts_with("_ZSt17rethrow_exception");
 }
 
+/// What calls a target: a function of ours or the standard library's.
+[[nodiscard]] inline bool runs_others(std::string_view function) noexcept {
+    for (const std::string_view prefix : {"_ZZ", "_Z"}) {
+        if (!function.starts_with(prefix)) continue;
+        function.remove_prefix(prefix.size());
+        break;
+    }
+    if (function.starts_with("N")) function.remove_prefix(1);
+    if (function.starts_with("K")) function.remove_prefix(1);
+    return function.starts_with("St") || function.starts_with("15multiprocessing");
+}
+
 [[nodiscard]] inline std::string hexadecimal(std::uintptr_t number) {
     char digits[2 * sizeof number];
     return "0x" + std::string(digits, std::to_chars(digits, std::end(digits), number, 16).ptr);
@@ -93,6 +106,10 @@ namespace backtrace_text {
         calls.push_back(symbols.find(trace.calls[i]));
         if (throws_for_others(calls.back().function)) calls.clear();
     }
+    // How this library came to call the target is nobody's business, unless nothing else is there.
+    const auto is_ours = [](const os::Symbol& call) { return runs_others(call.function); };
+    const auto outermost = std::find_if_not(calls.rbegin(), calls.rend(), is_ours);
+    if (outermost != calls.rend() && !trace.cut) calls.erase(outermost.base(), calls.end());
     std::string text;
     for (std::size_t i = 0; i < calls.size() && i < most; ++i)
         text += "  #" + std::to_string(i) + " " + place(calls[i]) + "\n";

@@ -14,6 +14,7 @@
 #include <multiprocessing/runtime/target.hpp>
 #include <multiprocessing/shm/processes.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -21,6 +22,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -38,6 +40,7 @@ struct ProcessState {
     mutable os::ForkAwareMutex mutex;
     Relation relation = Relation::child;
     Identity identity;
+    std::atomic<const std::type_info*> derived{nullptr};  // whose object it is, if not mp::Process
     int creator = 0;  // the pid of the process that made this object; it alone may start and join
 
     std::string name;
@@ -107,7 +110,11 @@ inline std::optional<int> ProcessState::poll_exitcode_locked() {
 }
 
 inline std::optional<int> ProcessState::find_exitcode() const {
-    if (!exit_reports) return os::reap(*pid);
+    if (!exit_reports) {
+        const auto code = os::reap(*pid);
+        // Somebody else has reaped it, or had the kernel do so. It may have said how it ends.
+        return code == os::unknown_exitcode ? shm::noted_exit(holder).value_or(*code) : code;
+    }
     // Not this process's child by the kernel's reckoning.
     if (!os::poll(sentinel->get(), os::poll_in, os::Deadline::passed())) return std::nullopt;
     if (const auto noted = shm::noted_exit(holder)) return noted;

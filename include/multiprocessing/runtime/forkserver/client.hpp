@@ -14,6 +14,7 @@
 #include <csignal>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -52,10 +53,12 @@ public:
         const std::lock_guard lock(mutex_);
         stop_locked();
     }
-    /// The same if it still is this one, which was found gone: it may be on its way out yet.
-    void give_up(const ProcessPointer& server) {
+    /// The same if it still is this one, which was found gone: it may be on its way out yet. How it
+    /// ended.
+    std::optional<int> give_up(const ProcessPointer& server) {
         const std::lock_guard lock(mutex_);
         if (server_.process == server) stop_locked();
+        return server->poll_exitcode();
     }
 
     /// In a forked child: the server is its parent's.

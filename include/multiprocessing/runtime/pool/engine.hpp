@@ -206,6 +206,7 @@ inline void Engine::start_worker(std::uint32_t number) {
                                 settings_.initializer)));
     WorkerSlot& slot = channel_.control().slots()[number];
     slot = {};
+    const os::BlockSignals until_it_ignores_interrupts;
     runtime::start(
         state, [target = state->target.get()] { target->run(); },
         [target = state->target.get()](pickle::OArchive& archive) { target->save(archive); });
