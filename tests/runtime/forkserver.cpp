@@ -5,6 +5,7 @@
 
 #include <multiprocessing/runtime/forkserver.hpp>
 
+#include <multiprocessing/pool.hpp>
 #include <multiprocessing/queues.hpp>
 #include <multiprocessing/synchronize.hpp>
 
@@ -170,6 +171,29 @@ TEST_CASE("children find signals as they would without a server", "[forkserver]"
         if (run(mp::Process([] { mp::exit(7); })) != 7) mp::exit(3);
     };
     CHECK(run(context().Process(check)) == 0);
+}
+
+TEST_CASE("a server started where signals are blocked lets its children have theirs", "[forkserver]") {
+    {
+        const mp::Pool pool = context().Pool(1);  // whose workers are started with all blocked
+        CHECK(pool.apply([](int n) { return n + 1; }, 1) == 2);
+    }
+    auto [a, b] = mp::Pipe();
+    const auto p = context().Process(report_and_wait, b);
+    p.start();
+    static_cast<void>(a.recv<int>());
+    p.terminate();
+    CHECK(ended(p) == -SIGTERM);
+
+    // As under the other methods, it is the starting thread's mask that counts.
+    const auto q = context().Process(
+        [](const mp::Connection& c) { c.send(mp::os::SignalMask::of_this_thread().blocked()); }, b);
+    const auto mask = mp::os::SignalMask::of_this_thread();
+    mp::os::SignalMask::blocking({SIGUSR1, SIGTERM}).apply();
+    q.start();
+    mask.apply();
+    CHECK(a.recv<std::vector<int>>() == std::vector<int>{SIGUSR1, SIGTERM});
+    CHECK(ended(q) == 0);
 }
 
 TEST_CASE("a server ends with its process, however that ends", "[forkserver]") {

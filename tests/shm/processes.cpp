@@ -9,6 +9,9 @@
 #include <optional>
 #include <vector>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 using namespace support;
 
 TEST_CASE("a process lives until it has ended, not until it is reaped", "[shm][processes]") {
@@ -87,6 +90,32 @@ TEST_CASE("a place is found among many that are taken", "[shm][processes]") {
         processes.release(id);
         for (const auto other : taken) processes.release(other);
         next = after;
+    }
+    CHECK(leak.leaked() == 0);
+}
+
+TEST_CASE("a child whose place was swept takes another", "[shm][processes]") {
+    const NoLeak leak;
+    {
+        const auto object = shm::Ref::create(8);
+        shm::ChildSlot slot(shm::Inherits::handles);
+        shm::release_process(slot.id());  // as after the death of the parent
+        const auto [reader, writer] = multiprocessing::os::pipe();
+        const int pid = ::fork();
+        if (pid == 0) {
+            slot.adopt();
+            const shm::HolderId mine = shm::self();
+            const bool another = mine != slot.id() && shm::alive(mine);
+            const bool told = ::write(writer.get(), &mine, sizeof mine) == sizeof mine;
+            ::_exit(another && told && shm::Ref::create(8) ? 0 : 1);
+        }
+        int status = -1;
+        ::waitpid(pid, &status, 0);
+        CHECK(status == 0);
+        CHECK(object.block().counts == 1);
+        shm::HolderId theirs = 0;
+        CHECK(::read(reader.get(), &theirs, sizeof theirs) == sizeof theirs);
+        shm::release_process(theirs);
     }
     CHECK(leak.leaked() == 0);
 }

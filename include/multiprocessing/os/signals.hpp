@@ -8,6 +8,7 @@
 
 #include <csignal>
 #include <utility>
+#include <vector>
 
 #include <pthread.h>
 #include <sys/signalfd.h>
@@ -40,6 +41,20 @@ public:
     [[nodiscard]] static SignalMask of_this_thread() noexcept {
         SignalMask mask;
         ::pthread_sigmask(SIG_SETMASK, nullptr, &mask.set_);
+        return mask;
+    }
+    /// The signals it blocks, by number, to travel.
+    [[nodiscard]] std::vector<int> blocked() const {
+        std::vector<int> numbers;
+        for (int number = 1; number < NSIG; ++number) {
+            if (::sigismember(&set_, number) == 1) numbers.push_back(number);
+        }
+        return numbers;
+    }
+    [[nodiscard]] static SignalMask blocking(const std::vector<int>& numbers) noexcept {
+        SignalMask mask;
+        ::sigemptyset(&mask.set_);
+        for (const int number : numbers) ::sigaddset(&mask.set_, number);
         return mask;
     }
     void apply() const noexcept { ::pthread_sigmask(SIG_SETMASK, &set_, nullptr); }

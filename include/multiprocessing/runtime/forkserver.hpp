@@ -9,6 +9,7 @@
 #include <multiprocessing/os/error.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/os/random.hpp>
+#include <multiprocessing/os/signals.hpp>
 #include <multiprocessing/os/stdio.hpp>
 #include <multiprocessing/runtime/action.hpp>
 #include <multiprocessing/runtime/control.hpp>
@@ -169,6 +170,7 @@ inline std::optional<int> try_to_start(ProcessState& state, const TargetSaver& s
     Shipment shipment(state, save);
     // The kernel makes the child the server's, so it has to watch its parent by itself.
     shipment.preparation().starter_is_main_thread = false;
+    shipment.preparation().blocked_signals = os::SignalMask::of_this_thread().blocked();
     if (client.environment_has_changed()) shipment.preparation().environment = os::environment();
     // The child will take it itself; this is to know that it can.
     static_cast<void>(os::AffinityScope(state.surroundings.cpu_affinity));

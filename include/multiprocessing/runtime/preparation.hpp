@@ -41,6 +41,7 @@ struct Preparation {
 
     Surroundings surroundings;
     std::optional<std::vector<std::string>> environment;  // when a fork server's is another by now
+    std::vector<int> blocked_signals;                     // for a fork server's child
     shm::Ticket luggage;            // the shared objects among the target and its arguments
     std::vector<int> descriptors;   // the Connections among them
     std::vector<std::byte> target;  // pickled
@@ -61,7 +62,7 @@ struct Preparation {
         archive& log;
         archive& parent_name& parent_identity& parent_daemon& parent_pid& parent_sentinel&
             starter_is_main_thread;
-        archive& surroundings.env& surroundings.cpu_affinity& surroundings.inner_threads& environment;
+        archive& surroundings.env& surroundings.cpu_affinity& surroundings.inner_threads& environment& blocked_signals;
         archive& luggage.offset& luggage.serial& descriptors& target;
     }
 };

@@ -154,7 +154,8 @@ inline void Processes::join() {
     const auto& spawned = os::spawn_environment();
     const Arena& arena = Arena::instance();
     Transaction tx = arena.transaction();
-    if (self_.load() == 0 && spawned) {  // the parent has made our slot
+    // The parent has reserved a place, unless it was killed since and somebody has swept up.
+    if (self_.load() == 0 && spawned && slot(spawned->holder).holder == spawned->holder) {
         self_.store(spawned->holder);
     } else {
         self_.store(claim_slot(tx, self_.load()));
@@ -271,6 +272,7 @@ inline void Processes::bequeath(HolderId id) {
     const Arena& arena = Arena::instance();
     ProcessSlot& child = slot(id);
     Transaction tx = arena.transaction();
+    if (child.holder != id) return;  // its parent was killed, and somebody has swept up
     // In the parent's order, so that an entry's number means the same handle in the child.
     for (const LedgerChunk* chunk : chunks_) {
         Block& room = arena.allocate(tx, sizeof(LedgerChunk), child.owned);
@@ -303,11 +305,18 @@ inline std::optional<int> Processes::noted_exit(HolderId id) const {
 
 inline void Processes::adopt(HolderId id) {
     const Arena& arena = Arena::instance();
+    {
+        Transaction tx = arena.transaction();
+        if (slot(id).holder != id) {  // the parent was killed, and somebody has swept up
+            tx.unlock();
+            join();
+            return;
+        }
+        // The clock is left to its parent: whatever a child calls, it has to bring in first.
+        tx.set(slot(id).pid, static_cast<std::uint64_t>(os::this_pid()));
+        tx.commit();
+    }
     self_.store(id);
-    Transaction tx = arena.transaction();
-    // The clock is left to its parent: whatever a child calls, it has to bring in first.
-    tx.set(slot(id).pid, static_cast<std::uint64_t>(os::this_pid()));
-    tx.commit();
     // The child's chunks are other blocks than the parent's, in the same order.
     std::size_t left = chunks_.size();
     for (Offset at = slot(id).ledger; at != 0 && left > 0;) {

@@ -31,6 +31,38 @@
 
 namespace multiprocessing::runtime::forkserver {
 
+/// What a server does about signals, and does not share with its children.
+class Signals {
+public:
+    Signals() {
+        os::ignore_interrupts();  // Ctrl-C is for those who work
+        os::take_default_action(SIGCHLD);
+    }
+    /// Readable when children have ended.
+    [[nodiscard]] int ends() const noexcept { return ends_.get(); }
+    void clear_ends() const noexcept { ends_.clear(); }
+    void close() noexcept { ends_.close(); }
+    /// In a child: as the server has found them, but blocked as in the thread that started the
+    /// child. In this order, so that a signal that is blocked for a while, until the child ignores
+    /// it, does not come before.
+    void restore(const std::vector<int>& blocked) const noexcept {
+        os::SignalMask::blocking(blocked).apply();
+        interrupts_.restore();
+        ends_of_children_.restore();
+    }
+
+private:
+    [[nodiscard]] static os::SignalFd open_ends() {
+        // The thread that has launched the server may have blocked what it liked.
+        os::SignalMask::blocking({}).apply();
+        return os::SignalFd(SIGCHLD);
+    }
+
+    os::Disposition interrupts_{SIGINT};
+    os::Disposition ends_of_children_{SIGCHLD};
+    os::SignalFd ends_ = open_ends();
+};
+
 class Server {
 public:
     Server(os::Fd control, const Key& key) : control_(std::move(control)), key_(key) {}
@@ -39,30 +71,6 @@ public:
     void run();
 
 private:
-    /// What the server does not share with its children: they find signals as it has found them.
-    class Signals {
-    public:
-        Signals() noexcept {
-            os::ignore_interrupts();  // Ctrl-C is for those who work
-            os::take_default_action(SIGCHLD);
-        }
-        [[nodiscard]] int ends() const noexcept { return ends_.get(); }
-        void clear_ends() const noexcept { ends_.clear(); }
-        /// In a child.
-        void restore() noexcept {
-            ends_.close();
-            interrupts_.restore();
-            ends_of_children_.restore();
-            mask_.apply();
-        }
-
-    private:
-        os::SignalMask mask_ = os::SignalMask::of_this_thread();
-        os::Disposition interrupts_{SIGINT};
-        os::Disposition ends_of_children_{SIGCHLD};
-        os::SignalFd ends_{SIGCHLD};
-    };
-
     /// False at the end of all requests.
     [[nodiscard]] bool serve_request();
     [[noreturn]] void enter_child(os::Fd channel, shm::ChildSlot& slot) noexcept;
@@ -83,7 +91,7 @@ inline void report_start(int channel) {
 }
 
 /// In a child: receives what the process that wants it has prepared, and becomes that.
-[[nodiscard]] inline std::unique_ptr<Target> receive_target(int channel) {
+[[nodiscard]] inline std::unique_ptr<Target> receive_target(int channel, const Signals& signals) {
     std::vector<os::Fd> received;
     const auto streams = receive_message<Streams>(channel, &received);
     if (!streams) throw SystemExit(1);  // that process is gone
@@ -95,6 +103,7 @@ inline void report_start(int channel) {
     if (streams->err) os::replace_stderr(received.at(next++).get());
 
     const Preparation preparation = Preparation::read(data.get());
+    signals.restore(preparation.blocked_signals);
     const auto own = [&] { return received.size() - next; };
     while (own() < preparation.descriptors.size()) {
         if (!receive_message<Streams>(channel, &received)) throw SystemExit(1);
@@ -155,10 +164,10 @@ inline void Server::enter_child(os::Fd channel, shm::ChildSlot& slot) noexcept {
     run_and_leave([&] {
         channels_.clear();
         control_.reset();
-        signals_.restore();
+        signals_.close();
         report_start(channel.get());
         slot.adopt();
-        const std::unique_ptr<Target> target = receive_target(channel.get());
+        const std::unique_ptr<Target> target = receive_target(channel.get(), signals_);
         channel.reset();  // the server keeps it for the report of the end
         run_target(target.get());
     });
