@@ -25,17 +25,17 @@ constexpr int interruptions = 50;
 constexpr std::size_t more_than_a_socket_holds = 16 * 1024 * 1024 + 1;
 
 /// While it lives, SIGUSR1 is counted, and interrupts the calls that it can interrupt.
-class Count {
+class SignalCount {
 public:
-    explicit Count(const mp::Value<int>& signals) {
+    explicit SignalCount(const mp::Value<int>& signals) {
         counted = &signals;
         struct ::sigaction action {};
         action.sa_handler = [](int) { counted->fetch_add(1); };
         ::sigaction(SIGUSR1, &action, &before_);
     }
-    Count(const Count&) = delete;
-    Count& operator=(const Count&) = delete;
-    ~Count() { ::sigaction(SIGUSR1, &before_, nullptr); }
+    SignalCount(const SignalCount&) = delete;
+    SignalCount& operator=(const SignalCount&) = delete;
+    ~SignalCount() { ::sigaction(SIGUSR1, &before_, nullptr); }
 
 private:
     static inline const mp::Value<int>* counted = nullptr;
@@ -60,7 +60,7 @@ void interrupt_join(int pid, const mp::Value<int>& signals, const mp::Event& joi
 }
 
 void receive_and_send(const mp::Connection& connection, const mp::Value<int>& signals) {
-    const Count count(signals);
+    const SignalCount count(signals);
     connection.send("ready");
     connection.send(connection.recv<int>());
     connection.send_bytes(std::string(more_than_a_socket_holds, 'x'));
@@ -73,7 +73,7 @@ TEST_CASE("_TestPollEintr.test_poll_eintr", "[process][conformance]") {
     const mp::Value<int> signals(0);
     const mp::Event joining;
     const mp::Event may_end;
-    const Count count(signals);
+    const SignalCount count(signals);
     Children children(method);
     const auto p = children.start([](const mp::Event& e) { EXPECT(e.wait(patient)); }, may_end);
     children.start(interrupt_join, ::getpid(), signals, joining, may_end);
