@@ -22,6 +22,7 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace mp = multiprocessing;
@@ -128,6 +129,28 @@ TEST_CASE("a server killed while many are started costs none of them", "[forkser
     for (const auto& p : processes) CHECK(ended(p) == 9);
 }
 
+TEST_CASE("a server's end is seen though others hold its sockets", "[forkserver]") {
+    auto [reader, writer] = mp::Pipe(false);
+    const auto killed = context().Process(report_and_wait, writer);
+    killed.start();
+    static_cast<void>(reader.recv<int>());
+    // It is in the middle of a request, for which the channel is open here; a process is forked
+    // that has copies of all of it; and the server is killed.
+    const auto process = server();
+    ::kill(process->pid.value(), SIGSTOP);
+    const auto [ours, theirs] = mp::os::socket_pair(mp::os::SocketKind::messages);
+    const int holder = ::fork();
+    if (holder == 0) support::wait_for_signal();
+    ::kill(process->pid.value(), SIGKILL);
+    std::vector<mp::os::Fd> sentinel;
+    CHECK_FALSE(forkserver::await_report(ours.get(), process->shared_sentinel()->get(), sentinel));
+    CHECK(run(context().Process([] { mp::exit(4); })) == 4);
+    killed.kill();
+    CHECK(ended(killed) == 255);
+    ::kill(holder, SIGKILL);
+    ::waitpid(holder, nullptr, 0);
+}
+
 TEST_CASE("who does not know the key is refused", "[forkserver]") {
     CHECK(run(context().Process([] {})) == 0);
     auto& client = mp::runtime::this_process().fork_server;
@@ -173,7 +196,8 @@ TEST_CASE("children find signals as they would without a server", "[forkserver]"
     CHECK(run(context().Process(check)) == 0);
 }
 
-TEST_CASE("a server started where signals are blocked lets its children have theirs", "[forkserver]") {
+TEST_CASE("a server started where signals are blocked lets its children have theirs",
+          "[forkserver]") {
     {
         const mp::Pool pool = context().Pool(1);  // whose workers are started with all blocked
         CHECK(pool.apply([](int n) { return n + 1; }, 1) == 2);

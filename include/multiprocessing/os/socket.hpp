@@ -34,6 +34,9 @@ inline constexpr std::size_t most_descriptors = 253;
 /// Ends one direction of the connection that the socket is an end of.
 inline void shutdown_reading(int fd) noexcept { ::shutdown(fd, SHUT_RD); }
 inline void shutdown_writing(int fd) noexcept { ::shutdown(fd, SHUT_WR); }
+/// Ends both: what has been sent is still there to be received, and then the end; the peer can send
+/// no more.
+inline void shutdown_connection(int fd) noexcept { ::shutdown(fd, SHUT_RDWR); }
 
 /// Sends all of `parts`, which it uses up, with `descriptors` on the first byte. Throws
 /// std::system_error, EPIPE when the peer is gone.

@@ -7,6 +7,7 @@
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/os/affinity.hpp>
 #include <multiprocessing/os/error.hpp>
+#include <multiprocessing/os/poll.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/os/random.hpp>
 #include <multiprocessing/os/signals.hpp>
@@ -22,6 +23,7 @@
 #include <multiprocessing/runtime/state.hpp>
 #include <multiprocessing/shm/processes.hpp>
 
+#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <functional>
@@ -83,6 +85,11 @@ private:
 
 /// Puts what the child is to be given into its channel, where it waits for the child.
 void fill(int channel, Shipment& shipment, const shm::ChildSlot& slot);
+
+/// What comes over the channel first; nothing when the server was killed, and there is no child.
+/// Adds the child's pidfd.
+[[nodiscard]] std::optional<ForkReport> await_report(int channel, int server,
+                                                     std::vector<os::Fd>& sentinel);
 
 /// Has the server fork a child. When the server was killed before there was one: how it ended.
 [[nodiscard]] std::optional<int> try_to_start(ProcessState& state, const TargetSaver& save);
@@ -163,6 +170,17 @@ inline void fill(int channel, Shipment& shipment, const shm::ChildSlot& slot) {
     send_descriptors(channel, streams, descriptors);
 }
 
+inline std::optional<ForkReport> await_report(int channel, int server,
+                                              std::vector<os::Fd>& sentinel) {
+    std::array<os::PollEntry, 2> entries{{{channel, os::poll_in, 0}, {server, os::poll_in, 0}}};
+    os::poll(entries, os::Deadline::never());
+    // The channel's end alone would not tell of the server's: a child that another thread has
+    // forked meanwhile may have the other side open too. A child that has not reported by now
+    // cannot any more, and so leaves.
+    if (entries[0].revents == 0) os::shutdown_connection(channel);
+    return receive_message<ForkReport>(channel, &sentinel);
+}
+
 inline std::optional<int> try_to_start(ProcessState& state, const TargetSaver& save) {
     Client& client = this_process().fork_server;
     const ProcessPointer server = client.ensure_running(launch_server);
@@ -183,7 +201,7 @@ inline std::optional<int> try_to_start(ProcessState& state, const TargetSaver& s
     if (client.request(slot.id(), theirs.get())) {
         theirs.reset();
         shipment.take_reserved().reset();  // for the one that comes now
-        report = receive_message<ForkReport>(ours.get(), &sentinel);
+        report = await_report(ours.get(), server->shared_sentinel()->get(), sentinel);
     }
     if (!report) return client.give_up(server).value_or(os::unknown_exitcode);
     switch (report->kind) {

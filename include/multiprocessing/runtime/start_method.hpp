@@ -34,6 +34,19 @@ enum class StartMethod : int { fork, spawn, forkserver };
     return "unknown";
 }
 
+/// What Python calls the workers of a pool by: ForkServerPoolWorker-1.
+[[nodiscard]] constexpr const char* worker_prefix(StartMethod method) noexcept {
+    switch (method) {
+    case StartMethod::fork:
+        return "Fork";
+    case StartMethod::spawn:
+        return "Spawn";
+    case StartMethod::forkserver:
+        return "ForkServer";
+    }
+    return "";
+}
+
 /// Throws ValueError for a name that is none of start_methods().
 [[nodiscard]] inline StartMethod start_method_named(std::string_view name) {
     std::string known;

@@ -84,10 +84,6 @@ struct ProcessState {
     bool wait_for_end(os::Deadline deadline);
 
 private:
-    [[nodiscard]] bool is_servers_child() const {
-        const std::lock_guard lock(mutex);
-        return static_cast<bool>(exit_reports);
-    }
     [[nodiscard]] std::optional<int> find_exitcode() const;
 };
 
@@ -118,10 +114,11 @@ inline std::optional<int> ProcessState::find_exitcode() const {
     // Not this process's child by the kernel's reckoning.
     if (!os::poll(sentinel->get(), os::poll_in, os::Deadline::passed())) return std::nullopt;
     if (const auto noted = shm::noted_exit(holder)) return noted;
-    // It did not end in order, so the server knows how, if it lives; a moment after the kernel.
+    // It did not end in order, so the server knows how, if it lives and runs; a moment after the
+    // kernel.
     constexpr std::chrono::seconds patience{1};
     if (!os::poll(exit_reports.get(), os::poll_in, os::Deadline::after(patience))) {
-        return std::nullopt;
+        return os::unknown_exitcode;
     }
     const auto report = forkserver::receive_message<forkserver::ForkReport>(exit_reports.get());
     return report ? report->value : os::unknown_exitcode;
@@ -130,17 +127,12 @@ inline std::optional<int> ProcessState::find_exitcode() const {
 inline bool ProcessState::wait_for_end(os::Deadline deadline) {
     const auto fd = shared_sentinel();
     if (!fd) return true;
-    const bool through_server = is_servers_child();
     if (relation == Relation::parent) return os::poll(fd->get(), os::poll_in, deadline);
     if (poll_exitcode()) return true;
     if (!os::poll(fd->get(), os::poll_in, deadline)) return false;
     // A sentinel may be ready just before the child can be reaped (its last thread is on its way
-    // out), so this is asked, not assumed. The kernel closes the gap at once; a fork server might
-    // have been stopped.
-    while (!poll_exitcode()) {
-        if (through_server && deadline.expired()) return false;
-        std::this_thread::yield();
-    }
+    // out), so this is asked, not assumed; the kernel closes the gap at once.
+    while (!poll_exitcode()) std::this_thread::yield();
     return true;
 }
 

@@ -10,6 +10,7 @@
 //
 // All sockets are of whole messages and have no name, so nobody but these two can reach the server.
 // The channel's end of file means: the server is gone, and no child has got as far as to report.
+// (Who waits for it watches the server too: another thread's fork may keep the channel open.)
 #pragma once
 
 #include <multiprocessing/os/clock.hpp>

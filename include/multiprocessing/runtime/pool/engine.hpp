@@ -181,19 +181,6 @@ inline std::shared_ptr<Engine> Engine::start(Settings settings) {
     return engine;
 }
 
-/// As Python names its worker classes.
-[[nodiscard]] constexpr const char* worker_prefix(StartMethod method) noexcept {
-    switch (method) {
-    case StartMethod::fork:
-        return "Fork";
-    case StartMethod::spawn:
-        return "Spawn";
-    case StartMethod::forkserver:
-        return "ForkServer";
-    }
-    return "";
-}
-
 inline void Engine::start_worker(std::uint32_t number) {
     const StartMethod method = settings_.method ? *settings_.method : default_start_method().get();
     NewProcess process;
