@@ -222,15 +222,15 @@ TEST_CASE("a server started where signals are blocked lets its children have the
 
 TEST_CASE("a server ends with its process, however that ends", "[forkserver]") {
     const bool in_order = GENERATE(true, false);
-    auto [reader, writer] = mp::Pipe(false);
-    const mp::Process parent([w = writer, in_order] {
+    auto [ours, theirs] = mp::Pipe();
+    const mp::Process parent([c = theirs] {
         run(context().Process([] {}));
-        w.send(server_pid());
-        if (!in_order) support::wait_for_signal();
+        c.send(server_pid());
+        static_cast<void>(c.recv<int>());
     });
     parent.start();
-    const mp::os::Fd end = mp::os::open_pidfd(reader.recv<int>());
-    if (!in_order) parent.kill();
+    const mp::os::Fd end = mp::os::open_pidfd(ours.recv<int>());
+    in_order ? ours.send(0) : parent.kill();
     CHECK(ended(parent) == (in_order ? 0 : -SIGKILL));
     CHECK(mp::os::poll(end.get(), mp::os::poll_in,
                        mp::os::Deadline::after(std::chrono::seconds(30))));
