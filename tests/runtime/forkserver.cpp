@@ -284,6 +284,18 @@ TEST_CASE("more descriptors than one message takes", "[forkserver]") {
     CHECK(ended(p) == 0);
 }
 
+TEST_CASE("arguments of any length reach a child", "[forkserver]") {
+    // The short ones in a message, the long ones in a file.
+    auto [a, b] = mp::Pipe();
+    const auto most = forkserver::most_told;
+    for (const std::size_t length : {std::size_t{0}, most / 2, most, 100 * most}) {
+        const std::string text(length, 'x');
+        CHECK(run(context().Process(
+                  [](const mp::Connection& c, const std::string& s) { c.send(s); }, b, text)) == 0);
+        CHECK((a.recv<std::string>() == text));
+    }
+}
+
 TEST_CASE("a server preloads once, for all children", "[forkserver]") {
     auto [a, b] = mp::Pipe();
     const Preloaded preloaded({[] { ++loaded; }, [] { loaded += 10; }});

@@ -5,6 +5,7 @@
 // and no other.
 #pragma once
 
+#include <multiprocessing/os/bound.hpp>
 #include <multiprocessing/os/error.hpp>
 
 #include <cstddef>
@@ -82,7 +83,7 @@ inline void close_on_exec(int fd) noexcept { ::fcntl(fd, F_SETFD, FD_CLOEXEC); }
 
 /// Makes an open folder this process's working directory.
 inline void change_directory(int folder) {
-    if (::fchdir(folder) != 0) throw_errno("fchdir", "descriptor " + std::to_string(folder));
+    if (bound<&::fchdir>(folder) != 0) throw_errno("fchdir", "descriptor " + std::to_string(folder));
 }
 
 /// Two connected AF_UNIX sockets, of a stream or of messages that stay whole.

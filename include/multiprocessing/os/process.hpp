@@ -3,6 +3,7 @@
 // Processes as the kernel has them: who lives, how one ended, signals, descriptors for their ends.
 #pragma once
 
+#include <multiprocessing/os/bound.hpp>
 #include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/error.hpp>
 #include <multiprocessing/os/fd.hpp>
@@ -35,7 +36,7 @@ namespace multiprocessing::os {
 
 /// A descriptor that becomes readable when the process ends.
 [[nodiscard]] inline Fd open_pidfd(int pid) {
-    Fd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    Fd fd(static_cast<int>(bound<&::syscall>(SYS_pidfd_open, pid, 0)));
     if (!fd) throw_errno("pidfd_open", "process " + std::to_string(pid));
     return clear_of_standard_streams(std::move(fd));
 }

@@ -38,8 +38,11 @@ inline void shutdown_writing(int fd) noexcept { ::shutdown(fd, SHUT_WR); }
 /// no more.
 inline void shutdown_connection(int fd) noexcept { ::shutdown(fd, SHUT_RDWR); }
 
-/// Sends all of `parts`, which it uses up, with `descriptors` on the first byte. Throws
-/// std::system_error, EPIPE when the peer is gone.
+/// Sends all of `parts`, which it uses up, with `descriptors` on the first byte; false when the peer
+/// is gone. Throws std::system_error for all other causes.
+[[nodiscard]] bool try_send_all(int fd, std::span<::iovec> parts,
+                                std::span<const int> descriptors = {});
+/// The same, but throws std::system_error, EPIPE, when the peer is gone.
 void send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors = {});
 
 /// Receives at least one byte and at most `to.size()`; 0 at the end, however the peer ended. If
@@ -51,7 +54,7 @@ void send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors
 
 inline constexpr std::size_t control_size = CMSG_SPACE(sizeof(int) * most_descriptors);
 
-inline void send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors) {
+inline bool try_send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors) {
     alignas(::cmsghdr) std::array<std::byte, control_size> control;
     ::msghdr message{};
     if (!descriptors.empty()) {
@@ -74,7 +77,8 @@ inline void send_all(int fd, std::span<::iovec> parts, std::span<const int> desc
                 continue;
             }
             // A peer that ended with messages unread resets; to the sender it is just gone.
-            throw_error(errno == ECONNRESET ? EPIPE : errno, "sendmsg", "a connection");
+            if (errno == EPIPE || errno == ECONNRESET) return false;
+            throw_errno("sendmsg", "a connection");
         }
         message.msg_control = nullptr;
         message.msg_controllen = 0;
@@ -88,6 +92,11 @@ inline void send_all(int fd, std::span<::iovec> parts, std::span<const int> desc
             parts.front().iov_len -= rest;
         }
     }
+    return true;
+}
+
+inline void send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors) {
+    if (!try_send_all(fd, parts, descriptors)) throw_error(EPIPE, "sendmsg", "a connection");
 }
 
 inline std::size_t receive_some(int fd, std::span<std::byte> to, std::vector<Fd>* descriptors) {

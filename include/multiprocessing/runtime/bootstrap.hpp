@@ -52,7 +52,7 @@ namespace multiprocessing::runtime {
             "this program is another build than the one that started it (their build ids differ): "
             "set_executable names another");
     }
-    const Preparation preparation = Preparation::read(data.get());
+    const Preparation preparation = read_preparation(data.get());
     std::vector<os::Fd> descriptors;
     for (const int descriptor : preparation.descriptors) {
         os::close_on_exec(descriptor);

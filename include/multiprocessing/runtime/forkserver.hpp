@@ -158,16 +158,24 @@ inline Client::Server launch_server() {
 }
 
 inline void fill(int channel, Shipment& shipment, const shm::ChildSlot& slot) {
-    const os::Fd data = shipment.seal(slot);
+    pickle::Scratch told;
+    shipment.seal(slot, *told);
     const os::Fd here = shipment.folder() < 0 ? os::open_directory(".") : os::Fd();
-    std::vector<int> descriptors{data.get(), here ? here.get() : shipment.folder(),
-                                 shipment.parent_sentinel()};
-    const Streams streams{os::stdout_is_open(), os::stderr_is_open()};
-    if (streams.out) descriptors.push_back(os::stdout_descriptor);
-    if (streams.err) descriptors.push_back(os::stderr_descriptor);
+    const ParcelHead head{told->size() > most_told, os::stdout_is_open(), os::stderr_is_open()};
+    os::Fd file;
+    std::vector<int> descriptors;
+    if (head.told_by_file) {
+        file = preparation_file(told->span());
+        told->clear();
+        descriptors.push_back(file.get());
+    }
+    descriptors.push_back(here ? here.get() : shipment.folder());
+    descriptors.push_back(shipment.parent_sentinel());
+    if (head.out) descriptors.push_back(os::stdout_descriptor);
+    if (head.err) descriptors.push_back(os::stderr_descriptor);
     const auto& own = shipment.preparation().descriptors;
     descriptors.insert(descriptors.end(), own.begin(), own.end());
-    send_descriptors(channel, streams, descriptors);
+    send_parcel(channel, head, told->span(), descriptors);
 }
 
 inline std::optional<ForkReport> await_report(int channel, int server,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // What a child that has none of its parent's memory is told before it runs its target: who it is, who
-// its parent is, what it comes with. Travels in a memfd. Answers Python's
-// `spawn.get_preparation_data`.
+// its parent is, what it comes with. Travels in a memfd, or in a message if it is small. Answers
+// Python's `spawn.get_preparation_data`.
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -50,8 +51,6 @@ struct Preparation {
     Preparation(const ProcessState& child, const ProcessState& parent, const Starter& starter);
     Preparation() = default;
 
-    [[nodiscard]] os::Fd write() const;
-    [[nodiscard]] static Preparation read(int fd);
     /// In the child: itself, and its parent with the descriptor that tells of its end.
     [[nodiscard]] ProcessPointer child_state() const;
     [[nodiscard]] ProcessPointer parent_state(os::Fd sentinel) const;
@@ -78,13 +77,11 @@ inline Preparation::Preparation(const ProcessState& child, const ProcessState& p
     if (method) default_method = static_cast<int>(*method);
 }
 
-inline os::Fd Preparation::write() const {
-    pickle::Scratch scratch;
-    pickle::dump(*this, *scratch);
-    return os::memory_file("multiprocessing-spawn", scratch->span());
+/// A pickled Preparation as a file, and what has been told by one.
+[[nodiscard]] inline os::Fd preparation_file(std::span<const std::byte> told) {
+    return os::memory_file("multiprocessing-spawn", told);
 }
-
-inline Preparation Preparation::read(int fd) {
+[[nodiscard]] inline Preparation read_preparation(int fd) {
     return pickle::load<Preparation>(os::read_file(fd));
 }
 

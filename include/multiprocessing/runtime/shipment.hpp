@@ -41,9 +41,9 @@ public:
     /// Pickles. Throws PicklingError for what cannot travel.
     Shipment(const ProcessState& state, const TargetSaver& save);
 
-    /// Leaves the shared objects for the child; then the file with everything that is to be told.
+    /// Leaves the shared objects for the child; then writes everything that is to be told.
     /// `preparation().descriptors` must be what they will be there.
-    [[nodiscard]] os::Fd seal(const shm::ChildSlot& child);
+    void seal(const shm::ChildSlot& child, pickle::Buffer& told);
 
     [[nodiscard]] Preparation& preparation() noexcept { return preparation_; }
     [[nodiscard]] int parent_sentinel() const noexcept { return parent_->sentinel->get(); }
@@ -73,12 +73,11 @@ inline Shipment::Shipment(const ProcessState& state, const TargetSaver& save)
     preparation_.descriptors = cargo_.descriptors();
 }
 
-inline os::Fd Shipment::seal(const shm::ChildSlot& child) {
+inline void Shipment::seal(const shm::ChildSlot& child, pickle::Buffer& told) {
     preparation_.luggage = shm::leave_luggage(child, cargo_.tickets());
     cargo_.ship_tickets();
-    os::Fd data = preparation_.write();
+    pickle::dump(preparation_, told);
     os::flush_standard_streams();
-    return data;
 }
 
 }  // namespace multiprocessing::runtime

@@ -22,7 +22,9 @@ inline void start_by_spawn(ProcessState& state, const TargetSaver& save) {
     check_main_is_guarded(state);
     Shipment shipment(state, save);
     shm::ChildSlot slot(shm::Inherits::nothing);
-    const os::Fd data = shipment.seal(slot);
+    pickle::Scratch told;
+    shipment.seal(slot, *told);
+    const os::Fd data = preparation_file(told->span());
 
     os::SpawnAttributes attributes;
     attributes.variables = state.surroundings.variables();

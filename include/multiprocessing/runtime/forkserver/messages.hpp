@@ -4,7 +4,7 @@
 // the server forks for it. Answers the protocol of Python's `forkserver`.
 //
 //   process -> server   ForkRequest, with one end of a channel that is made for this child alone
-//   process -> child    over the channel: its descriptors, the file with its Preparation first
+//   process -> child    over the channel: a Parcel with its Preparation and its descriptors
 //   child -> process    over the channel: ForkReport `started`, with its pidfd
 //   server -> process   over the channel: ForkReport `ended`, or `failed`, or `refused`
 //
@@ -23,9 +23,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <span>
-#include <system_error>
 #include <vector>
 
 namespace multiprocessing::runtime::forkserver {
@@ -45,17 +45,16 @@ struct ForkReport {
     std::int32_t value;  // ended: the exit code; failed: the errno of fork
 };
 
+/// A part of a message; it is not written to.
+[[nodiscard]] inline ::iovec part_of(std::span<const std::byte> bytes) {
+    return {const_cast<std::byte*>(bytes.data()), bytes.size()};
+}
+
 /// Sends one message; false when the other side is gone.
 template <class Message>
 bool send_message(int socket, const Message& message, std::span<const int> descriptors = {}) {
-    ::iovec part{const_cast<Message*>(&message), sizeof message};
-    try {
-        os::send_all(socket, {&part, 1}, descriptors);
-    } catch (const std::system_error& error) {
-        if (error.code() == std::errc::broken_pipe) return false;
-        throw;
-    }
-    return true;
+    ::iovec part = part_of(std::as_bytes(std::span(&message, 1)));
+    return os::try_send_all(socket, {&part, 1}, descriptors);
 }
 
 /// The next message; nothing when the other side is gone.
@@ -68,19 +67,48 @@ template <class Message>
     return message;
 }
 
-/// Which of its standard streams a child is sent.
-struct Streams {
-    bool out = false;
-    bool err = false;
+/// What a process sends the child that it has asked for begins with this. In the same message comes
+/// the Preparation, pickled; if it is too long for that it is a file, the first of the descriptors.
+struct ParcelHead {
+    bool told_by_file = false;
+    bool out = false;  // whether standard output is among the descriptors,
+    bool err = false;  // and standard error
 };
+inline constexpr std::size_t most_told = 2000;  // bytes in a message
 
-/// Sends a child its descriptors, as many messages as that takes.
-inline void send_descriptors(int channel, Streams streams, std::span<const int> descriptors) {
+/// Sends it, in as many messages as the descriptors need. Nothing comes of it when the child is gone:
+/// its report will tell.
+inline void send_parcel(int channel, const ParcelHead& head, std::span<const std::byte> told,
+                        std::span<const int> descriptors) {
     do {
         const auto batch = descriptors.first(std::min(descriptors.size(), os::most_descriptors));
-        if (!send_message(channel, streams, batch)) return;  // the report will tell
+        std::array<::iovec, 2> parts{part_of(std::as_bytes(std::span(&head, 1))), part_of(told)};
+        if (!os::try_send_all(channel, parts, batch)) return;
+        told = {};
         descriptors = descriptors.subspan(batch.size());
     } while (!descriptors.empty());
 }
+
+/// The first message of a parcel as it arrives.
+class ReceivedParcel {
+public:
+    /// False when who should have sent it is gone. Adds the descriptors.
+    [[nodiscard]] bool receive(int channel, std::vector<os::Fd>& descriptors) {
+        size_ = os::receive_some(channel, bytes_, &descriptors);
+        return size_ >= sizeof(ParcelHead);
+    }
+    [[nodiscard]] ParcelHead head() const {
+        ParcelHead head;
+        std::memcpy(&head, bytes_.data(), sizeof head);
+        return head;
+    }
+    [[nodiscard]] std::span<const std::byte> told() const {
+        return std::span(bytes_).first(size_).subspan(sizeof(ParcelHead));
+    }
+
+private:
+    std::size_t size_ = 0;
+    std::array<std::byte, sizeof(ParcelHead) + most_told> bytes_;
+};
 
 }  // namespace multiprocessing::runtime::forkserver

@@ -93,20 +93,21 @@ inline void report_start(int channel) {
 /// In a child: receives what the process that wants it has prepared, and becomes that.
 [[nodiscard]] inline std::unique_ptr<Target> receive_target(int channel, const Signals& signals) {
     std::vector<os::Fd> received;
-    const auto streams = receive_message<Streams>(channel, &received);
-    if (!streams) throw SystemExit(1);  // that process is gone
+    ReceivedParcel parcel;
+    if (!parcel.receive(channel, received)) throw SystemExit(1);  // that process is gone
     std::size_t next = 0;
-    const os::Fd data = std::move(received.at(next++));
+    const Preparation preparation = parcel.head().told_by_file
+                                        ? read_preparation(received.at(next++).get())
+                                        : pickle::load<Preparation>(parcel.told());
     const os::Fd folder = std::move(received.at(next++));
     os::Fd parent_sentinel = std::move(received.at(next++));
-    if (streams->out) os::replace_stdout(received.at(next++).get());
-    if (streams->err) os::replace_stderr(received.at(next++).get());
+    if (parcel.head().out) os::replace_stdout(received.at(next++).get());
+    if (parcel.head().err) os::replace_stderr(received.at(next++).get());
 
-    const Preparation preparation = Preparation::read(data.get());
     signals.restore(preparation.blocked_signals);
     const auto own = [&] { return received.size() - next; };
     while (own() < preparation.descriptors.size()) {
-        if (!receive_message<Streams>(channel, &received)) throw SystemExit(1);
+        if (!parcel.receive(channel, received)) throw SystemExit(1);
     }
     os::AffinityScope(preparation.surroundings.cpu_affinity).keep();
     if (preparation.environment) os::replace_environment(*preparation.environment);
@@ -162,7 +163,7 @@ inline bool Server::serve_request() {
 
 inline void Server::enter_child(os::Fd channel, shm::ChildSlot& slot) noexcept {
     run_and_leave([&] {
-        channels_.clear();
+        for (auto& [pid, other] : channels_) other.reset();  // to free them too would touch memory
         control_.reset();
         signals_.close();
         report_start(channel.get());
