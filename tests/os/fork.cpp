@@ -2,6 +2,7 @@
 #include "support/catch.hpp"
 
 #include <multiprocessing/os/fork.hpp>
+#include <multiprocessing/os/module.hpp>
 #include <multiprocessing/os/process.hpp>
 
 #include <atomic>
@@ -71,6 +72,42 @@ TEST_CASE("who forks with a mutex held may unlock it on both sides", "[os][fork]
           }) == 0);
     CHECK_FALSE(mutex.try_lock());
     mutex.unlock();
+}
+
+TEST_CASE("no fork falls into a scope that does not want it", "[os][fork]") {
+    std::latch held(1);
+    std::atomic<bool> left{false};
+    std::atomic<bool> forks{false};
+    std::thread holder([&] {
+        const os::NoFork scope;
+        held.count_down();
+        while (!forks) std::this_thread::yield();
+        for (int i = 0; i < 1000; ++i) std::this_thread::yield();
+        left = true;
+    });
+    held.wait();
+    forks = true;
+    CHECK(in_child([&] {
+              const os::NoFork again;
+              return left ? 0 : 1;
+          }) == 0);
+    holder.join();
+}
+
+TEST_CASE("a child forked while another thread asks the loader can ask it too", "[os][fork]") {
+    const auto ask = [] { return os::resolve({1, 0}) == nullptr ? 0 : 1; };  // no module: looks anew
+    std::atomic<bool> enough{false};
+    std::thread asking([&] {
+        while (!enough) {
+            ask();
+            std::this_thread::yield();
+        }
+    });
+    int hung = 0;
+    for (int i = 0; i < 100 && hung == 0; ++i) hung += in_child(ask) == 0 ? 0 : 1;
+    enough = true;
+    asking.join();
+    CHECK(hung == 0);
 }
 
 TEST_CASE("a forked child makes anew what another thread was making", "[os][fork]") {

@@ -128,6 +128,7 @@ TEST_CASE("a child is kept to its processors", "[process][fork][spawn][forkserve
 
 TEST_CASE("a child's libraries use so many threads", "[process][fork][spawn][forkserver]") {
     const auto ctx = mp::get_context(GENERATE(from_range(mp::get_all_start_methods())));
+    const std::string before = value_of("OMP_NUM_THREADS");
     auto [a, b] = mp::Pipe();
     const mp::Process p(
         {.context = ctx, .env = {{"MKL_NUM_THREADS", "5"}}, .inner_threads = 2},
@@ -142,7 +143,7 @@ TEST_CASE("a child's libraries use so many threads", "[process][fork][spawn][for
     CHECK(a.recv<std::string>() == "2");
     CHECK(a.recv<std::string>() == "2");
     CHECK(a.recv<std::string>() == "5");  // who names one means it
-    CHECK(value_of("OMP_NUM_THREADS") == "(not set)");
+    CHECK(value_of("OMP_NUM_THREADS") == before);
 }
 
 TEST_CASE("options that no process can have are refused when it is made", "[process]") {

@@ -128,12 +128,12 @@ TEST_CASE("an action takes as long as it takes", "[shm][barrier]") {
     const auto stage = make_stage();
     Child child([&] {
         stage->reach(1);
-        return barrier->wait(os::Deadline::after(300ms), nothing).has_value();
+        return barrier->wait(os::Deadline::after(2s), nothing).has_value();
     });
     REQUIRE(eventually([&] { return barrier->waiting() == 1; }));
     CHECK(barrier->wait(soon(), [] {
         shm::WaitWord word;
-        word.wait([] { return false; }, os::Deadline::after(600ms));
+        word.wait([] { return false; }, os::Deadline::after(2300ms));
     }));
     CHECK(child.wait() == 0);
 }

@@ -113,7 +113,7 @@ TEST_CASE("a lock word of a process that ended goes to the next", "[shm][lock_wo
     SECTION("one that comes later, before the dead is reaped") {
         stage->reach(2);
         static_cast<void>(child->end());
-        CHECK(lock->acquire(within(1s)));
+        CHECK(lock->acquire(soon()));
     }
     SECTION("a poll") {
         stage->reach(2);
@@ -123,7 +123,7 @@ TEST_CASE("a lock word of a process that ended goes to the next", "[shm][lock_wo
     SECTION("one that comes when the dead is forgotten") {
         stage->reach(2);
         static_cast<void>(child->wait());
-        CHECK(lock->acquire(within(1s)));
+        CHECK(lock->acquire(soon()));
     }
     CHECK(lock->abandoned());
     CHECK(lock->holder() == shm::self());
@@ -151,7 +151,7 @@ TEST_CASE("several that wait for a dead holder all get their turn", "[shm][lock_
     }
     stage->reach(2);
     for (int i = 0; i < 4; ++i) CHECK(waiters[std::size_t(i)]->wait() == (i % 2 == 0 ? -SIGKILL : 0));
-    CHECK(lock->acquire(within(1s)));
+    CHECK(lock->acquire(soon()));
     lock->release();
 }
 
@@ -203,7 +203,7 @@ TEST_CASE("a recursive lock of the dead comes back whole", "[shm][user_lock][cra
     });
     CHECK(child.end() == -SIGKILL);
     CHECK(lock->locked());
-    CHECK(lock->acquire(within(1s)));
+    CHECK(lock->acquire(soon()));
     CHECK(lock->abandoned());
     CHECK(lock->acquire(os::Deadline::never()));
     CHECK(lock->release());

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // What a fork does to state in private memory: a counter that changes in every forked child, by
-// whoever it was forked; a mutex that is not found locked there by a thread that does not exist, and
-// an object that is not found half made. Answers Python's `util.ForkAwareThreadLock`.
+// whoever it was forked; a mutex that is not found locked there by a thread that does not exist, an
+// object that is not found half made, and a scope that no fork falls into. Answers Python's
+// `util.ForkAwareThreadLock`.
 #pragma once
 
 #include <multiprocessing/os/error.hpp>
@@ -19,8 +20,12 @@ namespace multiprocessing::os {
 
 namespace fork_state {
 inline std::atomic<std::uint32_t> epoch{1};
-inline const bool installed =
-    ::pthread_atfork(nullptr, nullptr, [] { epoch.fetch_add(1, std::memory_order_relaxed); }) == 0;
+inline constinit std::mutex gate;  // held by who forks, and by who does not want it
+inline const bool installed = ::pthread_atfork([] { gate.lock(); }, [] { gate.unlock(); },
+                                               [] {
+                                                   gate.unlock();
+                                                   epoch.fetch_add(1, std::memory_order_relaxed);
+                                               }) == 0;
 }  // namespace fork_state
 
 /// Another number in every process of a chain of forks: what was cached under another epoch was the
@@ -35,6 +40,17 @@ inline const bool installed =
     if (pid < 0) throw_errno("fork");
     return pid;
 }
+
+/// As long as one lives no thread of this process forks; who wants to waits. For calls of functions
+/// of the C library that hold a lock which is not renewed in a forked child: caught by a fork, it
+/// would keep the child waiting at its own next call for ever. For such a call alone; not to be nested.
+class NoFork {
+public:
+    NoFork() : lock_(fork_state::gate) {}
+
+private:
+    std::scoped_lock<std::mutex> lock_;
+};
 
 /// A std::mutex that is found unlocked in a forked child. The data under it may have been caught in
 /// the middle of a change by another thread of the parent, so its holders keep their critical

@@ -5,6 +5,8 @@
 // the distance from where it is loaded.
 #pragma once
 
+#include <multiprocessing/os/fork.hpp>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -33,6 +35,11 @@ struct CodeAddress {
 
 /// The id of the module that is the program: another for every build.
 [[nodiscard]] std::uint64_t this_program();
+
+/// Looks for modules that were loaded since the last look. Before a fork, so that the child need not
+/// ask the loader for them: another thread may be loading one, with a lock held that the child would
+/// wait for.
+void note_modules();
 
 /// A pointer to a member function as the Itanium C++ ABI has it, with its two words told apart:
 /// the address of code, or the place in the table of virtual functions.
@@ -144,6 +151,7 @@ inline int add(dl_phdr_info* info, std::size_t, void* into) {
 
 /// A newer list than `seen`, or null when nothing has changed since.
 [[nodiscard]] inline const Snapshot* refresh(const Snapshot* seen) {
+    const NoFork while_the_loader_is_asked;
     const std::uint64_t now = changes();
     if (seen != nullptr && seen->changes == now) return nullptr;
     auto snapshot = std::make_unique<Snapshot>();
@@ -175,6 +183,10 @@ template <class Question>
 inline std::uint64_t this_program() {
     // The first that dl_iterate_phdr tells of is the program itself.
     return modules::ask([](const modules::Module& module) { return module.id; });
+}
+
+inline void note_modules() {
+    static_cast<void>(modules::refresh(modules::newest.load(std::memory_order_acquire)));
 }
 
 inline CodeAddress locate(const void* address) {

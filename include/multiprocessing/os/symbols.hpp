@@ -6,6 +6,7 @@
 #pragma once
 
 #include <multiprocessing/os/fd.hpp>
+#include <multiprocessing/os/fork.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -134,7 +135,10 @@ inline void SymbolTable::find(Symbol& symbol) const {
 inline Symbol Symbols::find(std::uintptr_t address) {
     symbols::Search search{address};
     Symbol symbol;
-    if (::dl_iterate_phdr(&symbols::look_in_module, &search) == 0) return symbol;
+    {
+        const NoFork while_the_loader_is_asked;
+        if (::dl_iterate_phdr(&symbols::look_in_module, &search) == 0) return symbol;
+    }
     const bool is_program = search.module[0] == '\0';
     symbol.module = is_program ? symbols::program() : search.module;
     symbol.offset = address - search.base;

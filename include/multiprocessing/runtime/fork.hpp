@@ -5,6 +5,7 @@
 
 #include <multiprocessing/os/affinity.hpp>
 #include <multiprocessing/os/fork.hpp>
+#include <multiprocessing/os/module.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/os/stdio.hpp>
 #include <multiprocessing/runtime/death.hpp>
@@ -78,6 +79,7 @@ inline void start_by_fork(const ProcessPointer& state, const std::function<void(
     os::AffinityScope processors(state->surroundings.cpu_affinity);
     // What is buffered now is the parent's to write, once.
     os::flush_standard_streams();
+    os::note_modules();
     shm::ChildSlot slot(shm::Inherits::handles);
     int pid = 0;
     {
