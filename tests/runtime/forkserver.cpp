@@ -142,13 +142,28 @@ TEST_CASE("a server's end is seen though others hold its sockets", "[forkserver]
     const int holder = ::fork();
     if (holder == 0) support::wait_for_signal();
     ::kill(process->pid.value(), SIGKILL);
-    std::vector<mp::os::Fd> sentinel;
-    CHECK_FALSE(forkserver::await_report(ours.get(), process->shared_sentinel()->get(), sentinel));
+    CHECK(forkserver::await_report(ours.get(), process->shared_sentinel()->get(),
+                                   mp::os::Deadline::after(std::chrono::seconds(30))));
+    CHECK_FALSE(forkserver::receive_message<forkserver::ForkReport>(ours.get()));
     CHECK(run(context().Process([] { mp::exit(4); })) == 4);
     killed.kill();
     CHECK(ended(killed) == 255);
     ::kill(holder, SIGKILL);
     ::waitpid(holder, nullptr, 0);
+}
+
+TEST_CASE("how a child was killed is known however late its server tells", "[forkserver]") {
+    auto [reader, writer] = mp::Pipe(false);
+    const auto killed = context().Process(report_and_wait, writer);
+    killed.start();
+    static_cast<void>(reader.recv<int>());
+    ::kill(server_pid(), SIGSTOP);
+    killed.kill();
+    CHECK(mp::connection::wait({killed.sentinel()}, 30).size() == 1);
+    killed.join(0.01);
+    CHECK_FALSE(killed.exitcode().has_value());
+    ::kill(server_pid(), SIGCONT);
+    CHECK(ended(killed) == -SIGKILL);
 }
 
 TEST_CASE("who does not know the key is refused", "[forkserver]") {

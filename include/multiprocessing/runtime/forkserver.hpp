@@ -7,7 +7,6 @@
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/os/affinity.hpp>
 #include <multiprocessing/os/error.hpp>
-#include <multiprocessing/os/poll.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/os/random.hpp>
 #include <multiprocessing/os/signals.hpp>
@@ -23,7 +22,6 @@
 #include <multiprocessing/runtime/state.hpp>
 #include <multiprocessing/shm/processes.hpp>
 
-#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <functional>
@@ -85,11 +83,6 @@ private:
 
 /// Puts what the child is to be given into its channel, where it waits for the child.
 void fill(int channel, Shipment& shipment, const shm::ChildSlot& slot);
-
-/// What comes over the channel first; nothing when the server was killed, and there is no child.
-/// Adds the child's pidfd.
-[[nodiscard]] std::optional<ForkReport> await_report(int channel, int server,
-                                                     std::vector<os::Fd>& sentinel);
 
 /// Has the server fork a child. When the server was killed before there was one: how it ended.
 [[nodiscard]] std::optional<int> try_to_start(ProcessState& state, const TargetSaver& save);
@@ -178,17 +171,6 @@ inline void fill(int channel, Shipment& shipment, const shm::ChildSlot& slot) {
     send_parcel(channel, head, told->span(), descriptors);
 }
 
-inline std::optional<ForkReport> await_report(int channel, int server,
-                                              std::vector<os::Fd>& sentinel) {
-    std::array<os::PollEntry, 2> entries{{{channel, os::poll_in, 0}, {server, os::poll_in, 0}}};
-    os::poll(entries, os::Deadline::never());
-    // The channel's end alone would not tell of the server's: a child that another thread has
-    // forked meanwhile may have the other side open too. A child that has not reported by now
-    // cannot any more, and so leaves.
-    if (entries[0].revents == 0) os::shutdown_connection(channel);
-    return receive_message<ForkReport>(channel, &sentinel);
-}
-
 inline std::optional<int> try_to_start(ProcessState& state, const TargetSaver& save) {
     Client& client = this_process().fork_server;
     const ProcessPointer server = client.ensure_running(launch_server);
@@ -204,12 +186,14 @@ inline std::optional<int> try_to_start(ProcessState& state, const TargetSaver& s
     auto [ours, theirs] = os::socket_pair(os::SocketKind::messages);
     fill(ours.get(), shipment, slot);
 
+    const auto server_end = server->shared_sentinel();
     std::vector<os::Fd> sentinel;
     std::optional<ForkReport> report;
     if (client.request(slot.id(), theirs.get())) {
         theirs.reset();
         shipment.take_reserved().reset();  // for the one that comes now
-        report = await_report(ours.get(), server->shared_sentinel()->get(), sentinel);
+        static_cast<void>(await_report(ours.get(), server_end->get(), os::Deadline::never()));
+        report = receive_message<ForkReport>(ours.get(), &sentinel);
     }
     if (!report) return client.give_up(server).value_or(os::unknown_exitcode);
     switch (report->kind) {
@@ -225,6 +209,7 @@ inline std::optional<int> try_to_start(ProcessState& state, const TargetSaver& s
         }
         state.sentinel = std::make_shared<const os::Fd>(std::move(sentinel.front()));
         state.exit_reports = std::move(ours);
+        state.server = server_end;
         break;
     case ForkReport::Kind::ended:  // killed before it had come to report
         state.sentinel = std::make_shared<const os::Fd>(os::pipe().first);

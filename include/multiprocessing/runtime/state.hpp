@@ -56,7 +56,9 @@ struct ProcessState {
     std::optional<int> exitcode;
     // Shared, so that closing the process does not close it under the poll of another thread.
     std::shared_ptr<const os::Fd> sentinel;
-    os::Fd exit_reports;  // where the fork server tells of its end, if that is who forked it
+    // If a fork server forked it: where that tells of its end, and the server's own sentinel.
+    os::Fd exit_reports;
+    std::shared_ptr<const os::Fd> server;
     shm::HolderId holder = 0;
     std::function<void()> after_end;  // run once, when the child has been reaped
 
@@ -84,6 +86,10 @@ struct ProcessState {
     bool wait_for_end(os::Deadline deadline);
 
 private:
+    [[nodiscard]] bool is_servers_child() const {
+        const std::lock_guard lock(mutex);
+        return static_cast<bool>(exit_reports);
+    }
     [[nodiscard]] std::optional<int> find_exitcode() const;
 };
 
@@ -99,6 +105,7 @@ inline std::optional<int> ProcessState::poll_exitcode_locked() {
     exitcode = find_exitcode();
     if (exitcode) {
         exit_reports.reset();
+        server.reset();
         shm::release_process(holder);
         if (after_end) std::exchange(after_end, nullptr)();
     }
@@ -114,11 +121,12 @@ inline std::optional<int> ProcessState::find_exitcode() const {
     // Not this process's child by the kernel's reckoning.
     if (!os::poll(sentinel->get(), os::poll_in, os::Deadline::passed())) return std::nullopt;
     if (const auto noted = shm::noted_exit(holder)) return noted;
-    // It did not end in order, so the server knows how, if it lives and runs; a moment after the
-    // kernel.
+    // It did not end in order, so the server knows how, if it lives; a moment after the kernel, but
+    // it may have been stopped.
     constexpr std::chrono::seconds patience{1};
-    if (!os::poll(exit_reports.get(), os::poll_in, os::Deadline::after(patience))) {
-        return os::unknown_exitcode;
+    if (!forkserver::await_report(exit_reports.get(), server->get(),
+                                  os::Deadline::after(patience))) {
+        return std::nullopt;
     }
     const auto report = forkserver::receive_message<forkserver::ForkReport>(exit_reports.get());
     return report ? report->value : os::unknown_exitcode;
@@ -128,11 +136,16 @@ inline bool ProcessState::wait_for_end(os::Deadline deadline) {
     const auto fd = shared_sentinel();
     if (!fd) return true;
     if (relation == Relation::parent) return os::poll(fd->get(), os::poll_in, deadline);
+    const bool through_server = is_servers_child();
     if (poll_exitcode()) return true;
     if (!os::poll(fd->get(), os::poll_in, deadline)) return false;
     // A sentinel may be ready just before the child can be reaped (its last thread is on its way
-    // out), so this is asked, not assumed; the kernel closes the gap at once.
-    while (!poll_exitcode()) std::this_thread::yield();
+    // out), so this is asked, not assumed. The kernel closes the gap at once, and so does a fork
+    // server, unless it has been stopped.
+    while (!poll_exitcode()) {
+        if (deadline.expired() && through_server) return false;
+        std::this_thread::yield();
+    }
     return true;
 }
 

@@ -67,6 +67,17 @@ template <class Message>
     return message;
 }
 
+/// Waits until a report is there to be received, or none will come; false at the deadline. The
+/// channel's end alone would not tell of the server's, which `server` is the sentinel of: a child
+/// that another thread has forked meanwhile may have the other side open too.
+[[nodiscard]] inline bool await_report(int channel, int server, os::Deadline deadline) {
+    std::array<os::PollEntry, 2> entries{{{channel, os::poll_in, 0}, {server, os::poll_in, 0}}};
+    if (!os::poll(entries, deadline)) return false;
+    // A child that has not reported by now cannot any more, and so leaves.
+    if (entries[0].revents == 0) os::shutdown_connection(channel);
+    return true;
+}
+
 /// What a process sends the child that it has asked for begins with this. In the same message comes
 /// the Preparation, pickled; if it is too long for that it is a file, the first of the descriptors.
 struct ParcelHead {
