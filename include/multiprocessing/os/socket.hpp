@@ -14,6 +14,7 @@
 #include <cstring>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <sys/socket.h>
@@ -102,7 +103,7 @@ inline void send_all(int fd, std::span<::iovec> parts, std::span<const int> desc
 inline std::size_t receive_some(int fd, std::span<std::byte> to, std::vector<Fd>* descriptors) {
     alignas(::cmsghdr) std::array<std::byte, control_size> control;
     ::iovec part{to.data(), to.size()};
-    for (;;) {
+    for (bool reset = false;;) {
         ::msghdr message{};
         message.msg_iov = &part;
         message.msg_iovlen = 1;
@@ -116,6 +117,9 @@ inline std::size_t receive_some(int fd, std::span<std::byte> to, std::vector<Fd>
                 poll(fd, poll_in, Deadline::never());
                 continue;
             }
+            // The peer ended with messages unread. That comes once, and where messages stay whole
+            // it comes before those that the peer has sent.
+            if (errno == ECONNRESET && !std::exchange(reset, true)) continue;
             if (errno == ECONNRESET) return 0;
             throw_errno("recvmsg", "a connection");
         }

@@ -163,7 +163,7 @@ inline bool Server::serve_request() {
 
 inline void Server::enter_child(os::Fd channel, shm::ChildSlot& slot) noexcept {
     run_and_leave([&] {
-        for (auto& [pid, other] : channels_) other.reset();  // to free them too would touch memory
+        for (auto& [pid, other] : channels_) other.reset();  // freed nodes would be pages to copy
         control_.reset();
         signals_.close();
         report_start(channel.get());
