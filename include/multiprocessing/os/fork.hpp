@@ -43,7 +43,8 @@ inline const bool installed = ::pthread_atfork([] { gate.lock(); }, [] { gate.un
 
 /// As long as one lives no thread of this process forks; who wants to waits. For calls of functions
 /// of the C library that hold a lock which is not renewed in a forked child: caught by a fork, it
-/// would keep the child waiting at its own next call for ever. For such a call alone; not to be nested.
+/// would keep the child waiting at its own next call for ever. For such a call alone, and not to be
+/// nested.
 class NoFork {
 public:
     NoFork() : lock_(fork_state::gate) {}

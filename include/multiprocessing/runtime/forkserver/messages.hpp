@@ -4,7 +4,7 @@
 // the server forks for it. Answers the protocol of Python's `forkserver`.
 //
 //   process -> server   ForkRequest, with one end of a channel that is made for this child alone
-//   process -> child    over the channel: a Parcel with its Preparation and its descriptors
+//   process -> child    over the channel: a parcel with its Preparation and its descriptors
 //   child -> process    over the channel: ForkReport `started`, with its pidfd
 //   server -> process   over the channel: ForkReport `ended`, or `failed`, or `refused`
 //
@@ -87,8 +87,8 @@ struct ParcelHead {
 };
 inline constexpr std::size_t most_told = 2000;  // bytes in a message
 
-/// Sends it, in as many messages as the descriptors need. Nothing comes of it when the child is gone:
-/// its report will tell.
+/// Sends it, in as many messages as the descriptors need. Nothing comes of it when the child is
+/// gone: its report will tell.
 inline void send_parcel(int channel, const ParcelHead& head, std::span<const std::byte> told,
                         std::span<const int> descriptors) {
     do {
@@ -100,10 +100,11 @@ inline void send_parcel(int channel, const ParcelHead& head, std::span<const std
     } while (!descriptors.empty());
 }
 
-/// The first message of a parcel as it arrives.
+/// A parcel as it arrives, message by message. The first has what is told; those that follow have
+/// nothing but more descriptors.
 class ReceivedParcel {
 public:
-    /// False when who should have sent it is gone. Adds the descriptors.
+    /// The next message; false when who should have sent it is gone. Adds its descriptors.
     [[nodiscard]] bool receive(int channel, std::vector<os::Fd>& descriptors) {
         size_ = os::receive_some(channel, bytes_, &descriptors);
         return size_ >= sizeof(ParcelHead);
