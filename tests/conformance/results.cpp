@@ -3,14 +3,7 @@
 // What docs/conformance.md is made from: to the file that MULTIPROCESSING_TEST_RESULTS names, a
 // line for each pass through a test case, of its name, its start method or nothing, and how it
 // went.
-#define CATCH_CONFIG_EXTERNAL_INTERFACES
-#if __has_include(<catch2/reporters/catch_reporter_event_listener.hpp>)
-#include <catch2/catch_version_macros.hpp>
-#include <catch2/reporters/catch_reporter_event_listener.hpp>
-#include <catch2/reporters/catch_reporter_registrars.hpp>
-#else
-#include <catch2/catch.hpp>
-#endif
+#include "support/listener.hpp"
 
 #include "conformance/helpers.hpp"
 
@@ -22,11 +15,7 @@
 
 namespace {
 
-#if CATCH_VERSION_MAJOR >= 3
-using Listener = Catch::EventListenerBase;
-#else
-using Listener = Catch::TestEventListenerBase;
-#endif
+using support::Listener;
 
 // Catch2 2.13 wants to be told whether to forget messages, 3 nothing.
 using Ended = decltype(std::declval<Listener&>().assertionEnded(

@@ -7,17 +7,12 @@
 #define CATCH_CONFIG_NO_POSIX_SIGNALS
 #if __has_include(<catch2/catch_session.hpp>)
 #include <catch2/catch_session.hpp>
-#include <catch2/catch_test_case_info.hpp>
-#include <catch2/catch_version_macros.hpp>
 #include <catch2/internal/catch_fatal_condition_handler.hpp>
-#include <catch2/reporters/catch_reporter_event_listener.hpp>
-#include <catch2/reporters/catch_reporter_registrars.hpp>
-#else
-#include <catch2/catch.hpp>
 #endif
 
 #include <multiprocessing/process.hpp>
 #include <support/guard.hpp>
+#include <support/listener.hpp>
 
 #include <csignal>
 #include <iostream>
@@ -28,11 +23,7 @@
 
 namespace {
 
-#if CATCH_VERSION_MAJOR >= 3
-using Listener = Catch::EventListenerBase;
-#else
-using Listener = Catch::TestEventListenerBase;
-#endif
+using support::Listener;
 
 support::Guard& guard() {
     static support::Guard the_guard;
