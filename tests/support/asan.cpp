@@ -2,8 +2,8 @@
 //
 // AddressSanitizer's allocator has locks that it does not renew in a forked child (those of GCC 12
 // and LLVM 14): a child that is forked while another thread allocates waits for ever at its own next
-// allocation. glibc's allocator has no such flaw, so this is the tests' to mend: no fork falls into a
-// new or a delete of theirs.
+// allocation. glibc's allocator has no such flaw, so this is the tests' to mend: no fork falls into
+// their new and delete (the usual ones; those that are aligned or do not throw are hardly used).
 #if defined(__SANITIZE_ADDRESS__)
 
 #include <cstddef>

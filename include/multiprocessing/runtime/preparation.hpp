@@ -61,7 +61,8 @@ struct Preparation {
         archive& log;
         archive& parent_name& parent_identity& parent_daemon& parent_pid& parent_sentinel&
             starter_is_main_thread;
-        archive& surroundings.env& surroundings.cpu_affinity& surroundings.inner_threads& environment& blocked_signals;
+        archive& surroundings.env& surroundings.cpu_affinity& surroundings.inner_threads;
+        archive& environment& blocked_signals;
         archive& luggage.offset& luggage.serial& descriptors& target;
     }
 };

@@ -7,6 +7,7 @@
 
 #include <multiprocessing/os/affinity.hpp>
 #include <multiprocessing/os/fork.hpp>
+#include <multiprocessing/os/module.hpp>
 #include <multiprocessing/os/poll.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/os/signals.hpp>
@@ -142,6 +143,7 @@ inline bool Server::serve_request() {
         try {
             shm::ChildSlot slot(request->child);
             os::flush_standard_streams();
+            os::note_modules();  // preloading may have brought some, and threads
             const auto [place, added] = channels_.try_emplace(0);  // so that nothing fails later
             const int pid = os::fork();
             if (pid == 0) enter_child(std::move(channel), slot);
