@@ -14,11 +14,13 @@
 #include <csignal>
 #include <cstdint>
 #include <deque>
+#include <list>
 #include <map>
 #include <memory>
 #include <numeric>
 #include <optional>
 #include <ranges>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -231,12 +233,151 @@ struct PutsItself {
     std::default_sentinel_t end() const { return {}; }
 };
 
+// Its pickling fails when it is told to.
+struct Sulky {
+    bool fails = false;
+    template <class Archive>
+    void serialize(Archive& archive, unsigned) {
+        if (fails) throw std::runtime_error("I will not go");
+        archive & fails;
+    }
+};
+
+void put_when_told(const mp::Queue<int>& go, const mp::Queue<int>& queue, int times) {
+    for (int i = 0; i < times; ++i) queue.put(go.get(patient));
+}
+
 }  // namespace
 
 TEST_CASE("put_many holds nobody up while the range thinks", "[queue]") {
     const mp::Queue<int> queue;
     queue.put_many(PutsItself{&queue});
     CHECK(queue.get_many(10) == std::vector<int>{100, 2, 100, 1});
+}
+
+TEST_CASE("put_many puts what came before an item that cannot be pickled", "[queue]") {
+    const NoLeak leak;
+    {
+        const mp::Queue<Sulky> queue;
+        std::vector<Sulky> items(5);
+        items[3].fails = true;
+        CHECK_THROWS_AS(queue.put_many(items), std::runtime_error);
+        CHECK(queue.qsize() == 3);
+        items[3].fails = false;
+        queue.put_many(items);
+        CHECK(queue.qsize() == 8);
+    }
+    CHECK(leak.leaked() == 0);
+}
+
+TEST_CASE("put_many and get_many keep the order of short items, long ones and handles", "[queue]") {
+    const NoLeak leak;
+    {
+        const mp::Queue<std::string> queue;
+        std::vector<std::string> texts;
+        for (std::size_t i = 0; i < 3000; ++i) texts.push_back(std::string(i * i % 20'000, 'x'));
+        queue.put_many(texts);
+        queue.put_many(std::list<std::string>{"a", "b"});
+        texts.push_back("a");
+        texts.push_back("b");
+        std::vector<std::string> got;
+        while (got.size() < texts.size()) {
+            for (auto& text : queue.get_many(100'000)) got.push_back(std::move(text));
+        }
+        CHECK(got == texts);
+        const mp::Queue<mp::Queue<int>> handles;
+        const std::vector<mp::Queue<int>> queues(3);
+        handles.put_many(queues);
+        CHECK(handles.get_many(5) == queues);
+    }
+    CHECK(leak.leaked() == 0);
+}
+
+TEST_CASE("put_many into a full queue goes on as there is room", "[queue][fork]") {
+    const mp::Queue<std::string> queue(3);
+    std::vector<std::string> texts;
+    for (int i = 0; i < 200; ++i) texts.push_back(std::to_string(i));
+    mp::Process producer([&] { queue.put_many(texts); });
+    producer.start();
+    for (const std::string& text : texts) CHECK(queue.get(patient) == text);
+    producer.join(patient);
+    CHECK(producer.exitcode() == 0);
+}
+
+TEST_CASE("select tells which queues have an item", "[queue]") {
+    const mp::Queue<int> numbers;
+    const mp::JoinableQueue<std::string> names;
+    const mp::SimpleQueue<double> weights;
+    using Indices = std::vector<std::size_t>;
+    CHECK(mp::select({&numbers, &names, &weights}, 0).empty());
+    CHECK(elapsed([&] { CHECK(mp::select({&numbers, &names}, 0.05).empty()); }) >= 50ms);
+    CHECK(elapsed([&] { CHECK(mp::select(std::vector<mp::Queue<int>>(), 0.05).empty()); }) >= 50ms);
+    CHECK_THROWS_AS(mp::select(std::vector<mp::Queue<int>>()), mp::ValueError);
+    weights.put(1.5);
+    CHECK(mp::select({&numbers, &names, &weights}) == Indices{2});
+    numbers.put(1);
+    CHECK(mp::select({&numbers, &names, &weights}, -1) == Indices{0, 2});
+    CHECK(mp::select({numbers, names, weights}) == Indices{0, 2});
+    CHECK(mp::select(std::vector{numbers, mp::Queue<int>()}) == Indices{0});
+    CHECK(mp::select(std::vector{&names, &names}, 0).empty());
+    // One of which there will be no more is ready, too: get would throw at once.
+    names.shutdown();
+    CHECK(mp::select({&names}) == Indices{0});
+    numbers.close();
+    CHECK_THROWS_AS(mp::select({&numbers}), mp::ValueError);
+}
+
+TEST_CASE("select wakes for any of its queues, whoever puts", "[queue][fork][spawn]") {
+    EVERY_START_METHOD;
+    const mp::Queue<int> first;
+    const mp::Queue<int> second;
+    const mp::Queue<int> go;
+    Children children(method);
+    children.start(put_when_told, go, first, 100);
+    children.start(put_when_told, go, second, 100);
+    int got = 0;
+    for (int round = 0; round < 200; ++round) {
+        go.put(round);
+        const auto ready = mp::select({&first, &second}, patient);
+        REQUIRE(ready.size() == 1);
+        CHECK((ready[0] == 0 ? first : second).get_nowait() == round);
+        ++got;
+    }
+    CHECK(got == 200);
+    CHECK(children.join());
+}
+
+TEST_CASE("many may select the same queues: each item is for one of them", "[queue][fork][crash]") {
+    const mp::Queue<int> first;
+    const mp::Queue<int> second;
+    const mp::Queue<int> out;
+    Children children("fork");
+    for (int i = 0; i < 3; ++i) {
+        children.start([=] {
+            for (;;) {
+                for (const std::size_t index : mp::select({&first, &second}, patient)) {
+                    const auto item = (index == 0 ? first : second).try_get();
+                    if (item == -1) return;
+                    if (item) out.put(*item);
+                }
+            }
+        });
+    }
+    // One who selects and is killed leaves nothing behind but a wake-up for nobody.
+    const mp::Process doomed([=] { static_cast<void>(mp::select({&first, &second})); });
+    doomed.start();
+    doomed.kill();
+    doomed.join();
+    long sum = 0;
+    for (int i = 1; i <= 300; ++i) {
+        (i % 2 == 0 ? first : second).put(i);
+        if (i % 3 == 0) {
+            for (int n = 0; n < 3; ++n) sum += out.get(patient);
+        }
+    }
+    CHECK(sum == 300 * 301 / 2);
+    for (int i = 0; i < 3; ++i) first.put(-1);
+    CHECK(children.join());
 }
 
 TEST_CASE("get_many takes what is there", "[queue]") {
@@ -272,11 +413,18 @@ TEST_CASE("what cannot be read is gone, and the next is served", "[queue]") {
         CHECK(queue.get().good);
 
         for (const bool good : {false, true, false}) queue.put(Unreadable{good});
-        CHECK_THROWS_AS(queue.get_many(5), mp::UnpicklingError);
-        CHECK(queue.get_many(5).size() == 1);  // and the third stays
-        CHECK(queue.qsize() == 1);
-        CHECK_THROWS_AS(queue.get_many(5), mp::UnpicklingError);
+        CHECK(queue.get_many(5).size() == 1);
         CHECK(queue.empty());
+        // One error for each of the others, whatever is asked next.
+        CHECK_THROWS_AS(queue.get_many(5), mp::UnpicklingError);
+        queue.put(Unreadable{true});
+        const mp::Queue<Unreadable> copy = queue;
+        CHECK_THROWS_AS(copy.try_get(), mp::UnpicklingError);
+        CHECK(queue.get().good);
+
+        queue.put(Unreadable{false});
+        CHECK_THROWS_AS(queue.get_many(5), mp::UnpicklingError);
+        CHECK(queue.get_many(5, 0).empty());
     }
     CHECK(leak.leaked() == 0);
 }

@@ -8,9 +8,11 @@
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/pickle/channel.hpp>
 #include <multiprocessing/pickle/handle.hpp>
 #include <multiprocessing/shm/ring.hpp>
+#include <multiprocessing/shm/selector.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <atomic>
@@ -18,12 +20,17 @@
 #include <concepts>
 #include <cstdint>
 #include <cstring>
+#include <exception>
+#include <initializer_list>
 #include <iterator>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <ranges>
+#include <span>
 #include <string>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -59,18 +66,19 @@ public:
     /// is no room; ShutDown after `shutdown()`; ValueError after `close()`; PicklingError when the
     /// item cannot be written. Then the queue is as before. *Blocks* while it is full.
     void put(const T& item) const { put_until(item, os::Deadline::never()); }
-    void put(const T& item, Timeout timeout) const { put_until(item, timeout); }
+    void put(const T& item, Timeout timeout) const { put_until(item, until(timeout)); }
     template <std::same_as<bool> Block>
     void put(const T& item, Block block, Timeout timeout = {}) const {
-        put_until(item, block ? os::Deadline(timeout) : os::Deadline::passed());
+        put_until(item, block ? until(timeout) : os::Deadline::passed());
     }
     void put_nowait(const T& item) const { put_until(item, os::Deadline::passed()); }
     /// The same, with false for Full.
     bool try_put(const T& item, Timeout timeout = 0) const {
-        return push(item, timeout) != shm::Outcome::timed_out;
+        return push(item, until(timeout)) != shm::Outcome::timed_out;
     }
-    /// Adds all items of a range, one by one as `put` does; those that stand side by side in memory and
-    /// need no pickling become visible together as far as there is room. *Blocks* while the queue is
+    /// Adds all items of a range in their order: those of a container many at a time as far as there
+    /// is room, those that a range makes as it goes one by one. What throws (the range, or an item that
+    /// cannot be pickled) throws after the items before it have been put. *Blocks* while the queue is
     /// full.
     template <std::ranges::input_range Range>
         requires std::convertible_to<std::ranges::range_reference_t<Range>, const T&>
@@ -80,15 +88,18 @@ public:
     /// none; ShutDown when there never will be; ValueError after `close()`; UnpicklingError when what
     /// the producer wrote cannot be read (the item is gone). *Blocks* while the queue is empty.
     T get() const { return get_until(os::Deadline::never()); }
-    T get(Timeout timeout) const { return get_until(timeout); }
+    T get(Timeout timeout) const { return get_until(until(timeout)); }
     template <std::same_as<bool> Block>
     T get(Block block, Timeout timeout = {}) const {
-        return get_until(block ? os::Deadline(timeout) : os::Deadline::passed());
+        return get_until(block ? until(timeout) : os::Deadline::passed());
     }
     T get_nowait() const { return get_until(os::Deadline::passed()); }
     /// The same, with nothing for Empty.
     std::optional<T> try_get(Timeout timeout = 0) const;
     /// Waits for an item and takes what else is there, at most `max` in all. Nothing at the timeout.
+    /// When an item cannot be read the others are returned, and this process's next `get` of any kind
+    /// by this handle or its copies throws the UnpicklingError; at once if there are no others.
+    /// *If this process dies* while it takes them, they are lost with it.
     std::vector<T> get_many(std::size_t max, Timeout timeout = {}) const;
 
     /// How many items there are, exactly, at some moment during the call.
@@ -125,6 +136,7 @@ private:
     friend struct pickle::HandleAccess;
     template <class U>
     friend class SimpleQueue;
+    friend class Selectable;
     void save_handle(pickle::OArchive& archive) const { pickle::save_ref(archive, ring_); }
     void load_handle(pickle::IArchive& archive) {
         ring_ = shm::Shared<shm::Ring>(pickle::load_ref(archive, sizeof(shm::Ring)));
@@ -134,9 +146,18 @@ private:
     struct Local {
         std::atomic<bool> closed{false};
         std::atomic<bool> used{false};
+        // What get_many() could not read beside what it could.
+        std::atomic<bool> failed{false};
+        std::vector<std::exception_ptr> failures;
+        os::ForkAwareMutex mutex;  // guards `failures`
     };
 
+    static os::Deadline until(const Timeout& timeout) {
+        return os::Deadline::from_first_wait(timeout);
+    }
     void use() const;
+    void use_for_getting() const;
+    void keep_failures(std::vector<std::exception_ptr> failures) const;
     shm::Outcome push(const T& item, os::Deadline deadline) const;
     void put_until(const T& item, os::Deadline deadline) const;
     [[nodiscard]] T get_until(os::Deadline deadline) const;
@@ -228,16 +249,85 @@ private:
         }
     }
 
+    friend class Selectable;
     Queue<T> queue_;
     std::shared_ptr<std::atomic<bool>> closed_ = std::make_shared<std::atomic<bool>>(false);
 };
 
+/// A queue of any kind and any type, for select(): made from a queue or a pointer to one.
+class Selectable {
+public:
+    template <class T>
+    Selectable(const Queue<T>& queue) : ring_(queue.ring_) {
+        queue.use();
+    }
+    template <class T>
+    Selectable(const SimpleQueue<T>& queue) : ring_(queue.queue_.ring_) {
+        queue.use();
+    }
+    template <class T>
+    Selectable(const Queue<T>* queue) : Selectable(*queue) {}
+    template <class T>
+    Selectable(const SimpleQueue<T>* queue) : Selectable(*queue) {}
+
+    [[nodiscard]] shm::Ring& ring() const noexcept { return *ring_; }
+
+private:
+    shm::Shared<shm::Ring> ring_;
+};
+
+/// Waits until one of several queues has an item, or has been shut down, so that `get` would not wait.
+///
+///     for (const std::size_t ready : mp::select({&numbers, &names}, 1s)) …
+///
+/// Returns the indices of all that are ready, in order, and nothing at the timeout. Another process
+/// may still be faster to `get`: use `get_nowait` or `try_get` where there are several consumers.
+/// *Throws* ValueError for a queue closed by this process, and for no queues without a timeout, which
+/// would be a wait for ever. *Blocks* without polling; costs each `put` into one of the queues nothing
+/// while nobody waits. *Python*: `connection.wait([queue._reader, …])`.
+[[nodiscard]] std::vector<std::size_t> select(std::span<const Selectable> queues,
+                                              Timeout timeout = {});
+[[nodiscard]] inline std::vector<std::size_t> select(std::initializer_list<Selectable> queues,
+                                                     Timeout timeout = {}) {
+    return select(std::span<const Selectable>(queues.begin(), queues.size()), timeout);
+}
+/// The same for a range of queues, or of pointers to queues.
+template <std::ranges::input_range Range>
+    requires std::convertible_to<std::ranges::range_reference_t<Range>, Selectable>
+[[nodiscard]] std::vector<std::size_t> select(Range&& queues, Timeout timeout = {}) {
+    std::vector<Selectable> all;
+    for (auto&& queue : queues) all.emplace_back(queue);
+    return select(std::span<const Selectable>(all), timeout);
+}
+
 // ---------------------------------------------------------------------------------------------------
+
+inline std::vector<std::size_t> select(std::span<const Selectable> queues, Timeout timeout) {
+    if (queues.empty() && timeout.forever()) {
+        throw ValueError("select(): no queues and no timeout: this would wait for ever");
+    }
+    std::vector<shm::Ring*> rings;
+    rings.reserve(queues.size());
+    for (const Selectable& queue : queues) rings.push_back(&queue.ring());
+    const os::Deadline deadline(timeout);
+    std::vector<std::size_t> ready;
+    // Others may have taken what there was.
+    while (ready.empty() && shm::wait_for_any(rings, deadline)) {
+        for (std::size_t i = 0; i < rings.size(); ++i) {
+            if (rings[i]->settled()) ready.push_back(i);
+        }
+    }
+    return ready;
+}
 
 template <class T>
 void Queue<T>::use() const {
-    if (local_->closed) throw ValueError("Queue: the queue is closed in this process");
-    local_->used = true;
+    if (local_->closed.load(std::memory_order_relaxed)) [[unlikely]] {
+        throw ValueError("Queue: the queue is closed in this process");
+    }
+    if (!local_->used.load(std::memory_order_relaxed)) [[unlikely]] {
+        local_->used.store(true, std::memory_order_relaxed);
+    }
 }
 
 template <class T>
@@ -261,31 +351,53 @@ template <class T>
 template <std::ranges::input_range Range>
     requires std::convertible_to<std::ranges::range_reference_t<Range>, const T&>
 void Queue<T>::put_many(Range&& items) const {
-    // Under the ring's lock nothing of the user's runs: an iterator could block, or put something.
+    use();
+    auto outcome = shm::Outcome::done;
     if constexpr (pickle::RecordSized<T> && std::ranges::contiguous_range<Range> &&
                   std::ranges::sized_range<Range> &&
                   std::same_as<std::ranges::range_value_t<Range>, T>) {
-        use();
         const T* next = std::ranges::data(items);
         const T* const end = next + std::ranges::size(items);
-        while (next != end) {
-            const auto outcome =
-                ring_->put_many(os::Deadline::never(), [&](shm::Ring::Putter& ring) {
-                    std::memcpy(ring.reserve(sizeof(T)), next, sizeof(T));
-                    return ++next != end;
-                });
-            if (outcome == shm::Outcome::shut_down) {
-                throw ShutDown("Queue.put_many(): the queue has been shut down");
-            }
+        while (next != end && outcome == shm::Outcome::done) {
+            outcome = ring_->put_many(os::Deadline::never(), [&](shm::Ring::Putter& ring) {
+                std::memcpy(ring.reserve(sizeof(T)), next, sizeof(T));
+                return ++next != end;
+            });
         }
+    } else if constexpr (std::ranges::forward_range<Range> && std::ranges::sized_range<Range> &&
+                         std::is_lvalue_reference_v<std::ranges::range_reference_t<Range>>) {
+        outcome = pickle::send_many<T>(*ring_, items);
     } else {
-        for (const T& item : items) put(item);
+        // What the range makes as it goes may take its time, or wait for an answer to what it made.
+        for (auto&& item : items) put(item);
+    }
+    if (outcome == shm::Outcome::shut_down) {
+        throw ShutDown("Queue.put_many(): the queue has been shut down");
     }
 }
 
 template <class T>
-T Queue<T>::get_until(os::Deadline deadline) const {
+void Queue<T>::use_for_getting() const {
     use();
+    if (!local_->failed.load(std::memory_order_relaxed)) [[likely]] return;
+    const std::lock_guard lock(local_->mutex);
+    if (local_->failures.empty()) return;
+    const std::exception_ptr failure = local_->failures.front();
+    local_->failures.erase(local_->failures.begin());
+    local_->failed = !local_->failures.empty();
+    std::rethrow_exception(failure);
+}
+
+template <class T>
+void Queue<T>::keep_failures(std::vector<std::exception_ptr> failures) const {
+    const std::lock_guard lock(local_->mutex);
+    local_->failures.insert(local_->failures.end(), failures.begin(), failures.end());
+    local_->failed = true;
+}
+
+template <class T>
+T Queue<T>::get_until(os::Deadline deadline) const {
+    use_for_getting();
     std::optional<T> item;
     switch (pickle::receive(*ring_, item, deadline)) {
     case shm::Outcome::done: break;
@@ -297,9 +409,9 @@ T Queue<T>::get_until(os::Deadline deadline) const {
 
 template <class T>
 std::optional<T> Queue<T>::try_get(Timeout timeout) const {
-    use();
+    use_for_getting();
     std::optional<T> item;
-    if (pickle::receive(*ring_, item, timeout) == shm::Outcome::shut_down) {
+    if (pickle::receive(*ring_, item, until(timeout)) == shm::Outcome::shut_down) {
         throw ShutDown("Queue.try_get(): the queue has been shut down");
     }
     return item;
@@ -307,11 +419,17 @@ std::optional<T> Queue<T>::try_get(Timeout timeout) const {
 
 template <class T>
 std::vector<T> Queue<T>::get_many(std::size_t max, Timeout timeout) const {
-    use();
+    use_for_getting();
     std::vector<T> items;
     if (max == 0) return items;
-    if (pickle::receive_many(*ring_, items, max, timeout) == shm::Outcome::shut_down) {
+    std::vector<std::exception_ptr> failures;
+    if (pickle::receive_many(*ring_, items, max, until(timeout), failures) ==
+        shm::Outcome::shut_down) {
         throw ShutDown("Queue.get_many(): the queue has been shut down");
+    }
+    if (!failures.empty()) {
+        keep_failures(std::move(failures));
+        if (items.empty()) use_for_getting();
     }
     return items;
 }

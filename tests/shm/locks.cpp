@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// robust_mutex.hpp, lock_word.hpp, user_lock.hpp
+// robust_mutex.hpp, process_mutex.hpp, lock_word.hpp, user_lock.hpp
 #include <multiprocessing/shm/lock_word.hpp>
+#include <multiprocessing/shm/process_mutex.hpp>
 #include <multiprocessing/shm/robust_mutex.hpp>
 #include <multiprocessing/shm/user_lock.hpp>
 
@@ -36,6 +37,18 @@ struct Counter {
     }
 };
 
+struct MutexCounter {
+    shm::ProcessMutex mutex;
+    std::uint64_t count = 0;
+    void add(int times) {
+        for (int i = 0; i < times; ++i) {
+            mutex.lock();
+            count = count + 1;
+            mutex.unlock();
+        }
+    }
+};
+
 }  // namespace
 
 TEST_CASE("a robust mutex tells that its holder has died", "[shm][robust_mutex][crash]") {
@@ -51,6 +64,57 @@ TEST_CASE("a robust mutex tells that its holder has died", "[shm][robust_mutex][
     mutex->unlock();
     CHECK_FALSE(mutex->lock());
     mutex->unlock();
+}
+
+TEST_CASE("a process mutex lets one in at a time, threads and processes", "[shm][process_mutex]") {
+    const auto counter = shm::Shared<MutexCounter>::make(0);
+    constexpr int times = 20'000;
+    std::vector<std::unique_ptr<Child>> children;
+    for (int i = 0; i < 4; ++i) {
+        children.push_back(std::make_unique<Child>([&] { counter->add(times); }));
+    }
+    std::thread thread([&] { counter->add(times); });
+    counter->add(times);
+    thread.join();
+    for (auto& child : children) CHECK(child->wait() == 0);
+    CHECK(counter->count == 6 * times);
+}
+
+TEST_CASE("a process mutex of the dead is the next one's, also where several wait",
+          "[shm][process_mutex][crash]") {
+    const auto counter = shm::Shared<MutexCounter>::make(0);
+    const auto stage = make_stage();
+    for (std::uint32_t round = 1; round <= 5; ++round) {
+        Child holder([&] {
+            counter->mutex.lock();
+            stage->reach(2 * round - 1);
+            stage->await(2 * round);
+            die();
+        });
+        REQUIRE(stage->await(2 * round - 1));
+        Child first([&] { counter->add(1); });
+        Child second([&] { counter->add(1); });
+        stage->reach(2 * round);
+        counter->add(1);
+        CHECK(first.wait() == 0);
+        CHECK(second.wait() == 0);
+        CHECK(holder.wait() == -SIGKILL);
+    }
+    CHECK(counter->count == 15);
+}
+
+TEST_CASE("a sleeper for a process mutex that is killed keeps nobody from it",
+          "[shm][process_mutex][crash]") {
+    const auto counter = shm::Shared<MutexCounter>::make(0);
+    for (int round = 0; round < 30; ++round) {
+        counter->mutex.lock();
+        Child doomed([&] { counter->add(1'000'000'000); });
+        Child survivor([&] { counter->add(1000); });
+        for (int i = 0; i < round * 1000; ++i) os::spin_pause();
+        counter->mutex.unlock();
+        doomed.kill();
+        CHECK(survivor.wait() == 0);
+    }
 }
 
 TEST_CASE("a lock word is a lock", "[shm][lock_word]") {

@@ -100,6 +100,43 @@ TEST_CASE("no wake-up is lost: two that hand over to each other never nap", "[sh
     CHECK(naps.load() < 20);  // a loaded machine is slow now and then
 }
 
+TEST_CASE("one who is roused passes on what it leaves, and nobody sleeps on beside it", "[shm][wait]") {
+    const auto counted = shm::Shared<Counted>::make(0);
+    std::vector<std::unique_ptr<Child>> children;
+    for (int i = 0; i < 3; ++i) {
+        children.push_back(std::make_unique<Child>([&] {
+            const auto ready = [&] {
+                auto seen = counted->permits.load();
+                while (seen != 0) {
+                    if (counted->permits.compare_exchange_weak(seen, seen - 1)) return true;
+                }
+                return false;
+            };
+            for (int n = 0; n < 500; ++n) {
+                if (!counted->word.wait(ready, soon(), [] {}, shm::growing_naps)) return false;
+                if (counted->permits.load() != 0) counted->word.rouse();
+            }
+            return true;
+        }));
+    }
+    for (int n = 0; n < 500; ++n) {
+        counted->permits.fetch_add(3);
+        counted->word.rouse();
+        if (n % 50 == 0) std::this_thread::yield();
+    }
+    for (auto& child : children) CHECK(child->wait() == 0);
+    CHECK(counted->permits == 0);
+}
+
+TEST_CASE("naps grow, and a long sleep is few of them", "[shm][wait]") {
+    shm::WaitWord word;
+    int naps = 0;
+    CHECK_FALSE(word.sleep_until([] { return false; }, [] {}, os::Deadline::after(400ms),
+                                 [&] { ++naps; }, {1ms, 100ms}));
+    CHECK(naps >= 1);
+    CHECK(naps <= 10);  // 1, 2, 4 … 64, 100, 100 ms
+}
+
 TEST_CASE("a sleeper that is killed takes no wake-up with it for long", "[shm][wait][crash]") {
     const auto counted = shm::Shared<Counted>::make(0);
     const auto stage = make_stage();

@@ -29,14 +29,24 @@ public:
         return Deadline(span > Clock::time_point::max() - now ? Clock::time_point::max()
                                                               : now + span);
     }
-    Deadline(const Timeout& timeout) noexcept
-        : at_(timeout.forever()                ? Clock::time_point::max()
-              : timeout.span()->count() == 0 ? Clock::time_point::min()
-                                               : Clock::now() + *timeout.span()) {}
+    Deadline(const Timeout& timeout) noexcept : Deadline(from_first_wait(timeout)) { begin(); }
+    /// The same, but no clock is read before begin(): many calls that could wait never do. Until
+    /// then only is_passed() means anything.
+    [[nodiscard]] static Deadline from_first_wait(const Timeout& timeout) noexcept {
+        if (timeout.forever()) return never();
+        if (timeout.span()->count() == 0) return passed();
+        return Deadline(Clock::time_point(-*timeout.span()));
+    }
+    /// The wait begins, if it has not.
+    void begin() noexcept {
+        if (at_ < Clock::time_point() && !is_passed()) *this = after(-at_.time_since_epoch());
+    }
 
     [[nodiscard]] bool is_never() const noexcept { return at_ == Clock::time_point::max(); }
+    /// Made by passed(), or of no time: nobody is to wait at all.
+    [[nodiscard]] bool is_passed() const noexcept { return at_ == Clock::time_point::min(); }
     [[nodiscard]] bool expired() const noexcept {
-        return at_ == Clock::time_point::min() || (!is_never() && Clock::now() >= at_);
+        return is_passed() || (!is_never() && Clock::now() >= at_);
     }
     /// The earlier of two.
     [[nodiscard]] Deadline earlier(Deadline other) const noexcept {

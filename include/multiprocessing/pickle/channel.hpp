@@ -8,11 +8,13 @@
 #include <multiprocessing/shm/ring.hpp>
 #include <multiprocessing/shm/run.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <exception>
 #include <optional>
+#include <ranges>
 #include <span>
 #include <utility>
 #include <vector>
@@ -23,6 +25,13 @@ namespace multiprocessing::pickle {
 template <class T>
 concept RecordSized = Bitwise<T> && sizeof(T) <= shm::Ring::inline_most;
 
+inline shm::Outcome put_run(shm::Ring& ring, shm::Run run, std::size_t size, os::Deadline deadline) {
+    const auto outcome =
+        ring.put(deadline, [&](shm::Ring::Putter& end) { end.put_run(run.block(), size); });
+    if (outcome == shm::Outcome::done) run.release();
+    return outcome;
+}
+
 /// Puts one object. Its handles are shipped with it. When it throws the ring is as it was.
 template <Picklable T>
 shm::Outcome send(shm::Ring& ring, const T& value, os::Deadline deadline) {
@@ -32,20 +41,15 @@ shm::Outcome send(shm::Ring& ring, const T& value, os::Deadline deadline) {
             std::memcpy(end.reserve(sizeof(T)), std::addressof(value), sizeof(T));
         });
     } else {
-        const auto put_run = [&](shm::Run run, std::size_t size) {
-            const auto outcome = ring.put(
-                deadline, [&](Ring::Putter& end) { end.put_run(run.block(), size); });
-            if (outcome == shm::Outcome::done) run.release();
-            return outcome;
-        };
         if constexpr (has_exact_size<T>) {
             // Long and of known length: written once, where it stays.
             const std::size_t size = *exact_size(value) - sizeof(std::uint64_t);
             if (size > Ring::inline_most) {
+                ring.await_used_memory(size, deadline);
                 shm::Run run(size);
                 Buffer buffer(std::span<std::byte>(run.data(), size));
                 save_payload(value, buffer);
-                return put_run(std::move(run), size);
+                return put_run(ring, std::move(run), size, deadline);
             }
         }
         Scratch scratch;
@@ -57,18 +61,19 @@ shm::Outcome send(shm::Ring& ring, const T& value, os::Deadline deadline) {
                 scratch->copy_to(end.reserve(static_cast<std::uint32_t>(size)));
             });
         }
+        if (size > Ring::inline_most) ring.await_used_memory(size, deadline);
         // From the moment the run bears the tickets it is the run that gives them up.
         shm::Run run(size, cargo.tickets());
         cargo.ship();
         scratch->copy_to(run.data());
-        return put_run(std::move(run), size);
+        return put_run(ring, std::move(run), size, deadline);
     }
 }
 
-/// Reads the object of a run, which ends here.
+/// Reads an object's bytes, which may be those of a run: that ends here.
 template <Picklable T>
 [[nodiscard]] T load_run(shm::Run run, std::span<const std::byte> bytes) {
-    Cargo cargo(run.tickets());
+    Cargo cargo(run ? run.tickets() : std::span<shm::Ticket>());
     return load_payload<T>(bytes, &cargo);
 }
 
@@ -76,61 +81,153 @@ template <Picklable T>
 template <Picklable T>
 shm::Outcome receive(shm::Ring& ring, std::optional<T>& value, os::Deadline deadline) {
     using shm::Ring;
-    Scratch scratch;
-    Ring::Getter::Record taken;
-    shm::Outcome outcome;
     if constexpr (RecordSized<T>) {
         alignas(T) std::byte bytes[sizeof(T)];
-        outcome = ring.take(deadline, [&](Ring::Getter& end, const Ring::Getter::Record& record) {
-            std::memcpy(bytes, record.bytes.data(), sizeof(T));
-            end.take(record);
-        });
+        const auto outcome =
+            ring.take(deadline, [&](Ring::Getter& end, const Ring::Getter::Record& record) {
+                std::memcpy(bytes, record.bytes.data(), sizeof(T));
+                end.take(record);
+            });
         if (outcome == shm::Outcome::done) value.emplace(load_payload<T>(bytes));
+        return outcome;
     } else {
-        outcome = ring.take(deadline, [&](Ring::Getter& end, const Ring::Getter::Record& record) {
-            if (record.run == nullptr) {
-                scratch->append(record.bytes.data(), record.bytes.size());
-            }
-            taken = record;
-            end.take(record);
-        });
-        if (outcome != shm::Outcome::done) return outcome;
-        if (taken.run != nullptr) {
-            value.emplace(load_run<T>(shm::Run(*taken.run), taken.bytes));
-        } else {
-            value.emplace(load_payload<T>(scratch->span()));
-        }
+        Scratch scratch;
+        shm::Run run;
+        std::span<const std::byte> bytes;
+        const auto outcome =
+            ring.take(deadline, [&](Ring::Getter& end, const Ring::Getter::Record& record) {
+                if (record.run == nullptr) {
+                    scratch->append(record.bytes.data(), record.bytes.size());
+                    bytes = scratch->span();
+                } else {
+                    bytes = record.bytes;
+                }
+                end.take(record);
+                if (record.run != nullptr) run = shm::Run(*record.run);
+            });
+        if (outcome == shm::Outcome::done) value.emplace(load_run<T>(std::move(run), bytes));
+        return outcome;
     }
+}
+
+/// Puts the objects of a range, one after the other. What is short is pickled in batches outside the
+/// ring's lock; nothing of the user's runs under it. When it throws, what came before the object that
+/// could not be put has been put.
+template <Picklable T, std::ranges::input_range Range>
+shm::Outcome send_many(shm::Ring& ring, Range&& values) {
+    using shm::Ring;
+    constexpr std::size_t batch_bytes = std::size_t{32} << 10;
+    constexpr std::size_t batch_records = 1024;
+    Scratch scratch;
+    std::vector<std::uint32_t> sizes;
+    auto outcome = shm::Outcome::done;
+    const auto flush = [&] {
+        const std::byte* next = scratch->data();
+        for (std::size_t i = 0; i < sizes.size() && outcome == shm::Outcome::done;) {
+            outcome = ring.put_many(os::Deadline::never(), [&](Ring::Putter& end) {
+                std::byte* const to = end.reserve(sizes[i]);
+                if (sizes[i] != 0) std::memcpy(to, next, sizes[i]);
+                next += sizes[i];
+                return ++i != sizes.size();
+            });
+        }
+        sizes.clear();
+        scratch->clear();
+    };
+    try {
+        for (const T& value : values) {
+            if constexpr (has_exact_size<T> && !Bitwise<T>) {
+                if (*exact_size(value) - sizeof(std::uint64_t) > Ring::inline_most) {
+                    flush();
+                    if (outcome == shm::Outcome::done) {
+                        outcome = send(ring, value, os::Deadline::never());
+                    }
+                    if (outcome != shm::Outcome::done) return outcome;
+                    continue;
+                }
+            }
+            const std::size_t before = scratch->size();
+            try {
+                Cargo cargo(false, "a queue");
+                save_payload(value, *scratch, &cargo);
+                const std::size_t size = scratch->size() - before;
+                if (size <= Ring::inline_most && cargo.tickets().empty()) {
+                    sizes.push_back(static_cast<std::uint32_t>(size));
+                } else {
+                    ring.await_used_memory(size, os::Deadline::never());
+                    shm::Run run(size, cargo.tickets());
+                    cargo.ship();
+                    if (size != 0) std::memcpy(run.data(), scratch->data() + before, size);
+                    scratch->truncate(before);
+                    flush();
+                    if (outcome != shm::Outcome::done) return outcome;
+                    outcome = put_run(ring, std::move(run), size, os::Deadline::never());
+                }
+            } catch (...) {
+                scratch->truncate(before);
+                throw;
+            }
+            if (scratch->size() >= batch_bytes || sizes.size() >= batch_records) flush();
+            if (outcome != shm::Outcome::done) return outcome;
+        }
+    } catch (...) {
+        flush();
+        throw;
+    }
+    flush();
     return outcome;
 }
 
-/// Waits for one object and takes what else is there, at most `most`. One that cannot be read stays
-/// for the next call if it is not the first, and is gone if it is.
+/// Waits for one object and takes what else is there, at most `most`. Those that cannot be read are
+/// gone; why is added to `failures`.
 template <Picklable T>
 shm::Outcome receive_many(shm::Ring& ring, std::vector<T>& values, std::size_t most,
-                          os::Deadline deadline) {
+                          os::Deadline deadline, std::vector<std::exception_ptr>& failures) {
     using shm::Ring;
-    std::exception_ptr unreadable;
-    // Read under the lock, for what was taken could not be put back.
-    const auto outcome = ring.take(deadline, [&](Ring::Getter& end, Ring::Getter::Record record) {
-        do {
-            try {
-                Cargo cargo(record.run != nullptr ? shm::Arena::tickets(*record.run)
-                                                  : std::span<shm::Ticket>());
-                values.push_back(load_payload<T>(record.bytes, &cargo));
-            } catch (const UnpicklingError&) {
-                if (!values.empty()) return;
-                unreadable = std::current_exception();
+    if constexpr (RecordSized<T>) {
+        return ring.take(deadline, [&](Ring::Getter& end, Ring::Getter::Record record) {
+            values.reserve(std::min<std::uint64_t>(most, end.known()));
+            do {
+                values.push_back(load_payload<T>(record.bytes));
                 end.take(record);
-                if (record.run != nullptr) shm::Run gone(*record.run);
-                return;
+            } while (values.size() < most && values.size() < values.capacity() && end.peek(record));
+        });
+    } else {
+        constexpr std::size_t batch_bytes = std::size_t{256} << 10;
+        struct Taken {
+            shm::Run run;
+            std::size_t begin;  // in the run or in the scratch
+            std::size_t size;
+        };
+        // Taken under the lock, read outside of it.
+        Scratch scratch;
+        std::vector<Taken> all;
+        const auto outcome = ring.take(deadline, [&](Ring::Getter& end, Ring::Getter::Record record) {
+            all.reserve(std::min<std::uint64_t>(most, end.known()));
+            values.reserve(all.capacity());
+            scratch->reserve(batch_bytes);
+            do {
+                all.push_back({shm::Run(), scratch->size(), record.bytes.size()});
+                if (record.run == nullptr) {
+                    scratch->append(record.bytes.data(), record.bytes.size());
+                    end.take(record);
+                } else {
+                    end.take(record);
+                    all.back().run = shm::Run(*record.run);
+                }
+            } while (all.size() < all.capacity() &&
+                     scratch->size() + Ring::inline_most <= batch_bytes && end.peek(record));
+        });
+        for (Taken& each : all) {
+            const std::byte* bytes = each.run ? each.run.data() : scratch->data() + each.begin;
+            try {
+                values.push_back(load_run<T>(std::move(each.run), {bytes, each.size}));
+            } catch (...) {
+                failures.push_back(std::current_exception());
             }
-            end.take(record);
-            if (record.run != nullptr) shm::Run done(*record.run);
-        } while (values.size() < most && end.peek(record));
-    });
-    if (unreadable) std::rethrow_exception(unreadable);
-    return outcome;
+        }
+        return outcome;
+    }
 }
 
 }  // namespace multiprocessing::pickle

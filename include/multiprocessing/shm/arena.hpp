@@ -12,7 +12,9 @@
 #include <multiprocessing/shm/heap.hpp>
 #include <multiprocessing/shm/journal.hpp>
 #include <multiprocessing/shm/segment.hpp>
+#include <multiprocessing/shm/wait.hpp>
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <new>
@@ -39,15 +41,20 @@ struct alignas(64) ProcessSlot {
     std::uint64_t exit_note;   // 1 and the exit code that it was about to leave with
 };
 
+/// Where those wait who wait for several rings at once: each at one of these, and every ring knows at
+/// which of them somebody waits for it.
+using SelectorWords = std::array<WaitWord, 64>;
+
 /// What stands at the start of the arena.
 struct ArenaHeader {
-    static constexpr std::uint64_t layout = 0x6d70'6172'656e'6102;  // "mparena", version 2
+    static constexpr std::uint64_t layout = 0x6d70'6172'656e'6103;  // "mparena", version 3
     static constexpr std::size_t slots = 1 << 15;
 
     std::uint64_t magic;
     std::uint64_t id;      // random: an arena's handles mean nothing in another
     Journal journal;
     HeapState heap;
+    SelectorWords selectors;
     Offset doomed;         // blocks that nobody can reach any more, freed piece by piece
     std::uint64_t next_slot;
 };

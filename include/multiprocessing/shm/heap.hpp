@@ -42,6 +42,7 @@ struct HeapState {
     std::uint64_t frontier = 0;   // block memory beyond has never been used
     std::uint64_t next_serial = 1;
     std::uint64_t allocated = 0;  // bytes in blocks that are in use
+    std::uint64_t large = 0;      // how large blocks have been of late, for the policy only
     std::atomic<std::uint64_t> committed{0};  // bytes that have memory, for the policy only
     std::array<Offset, orders> free{};
 };
@@ -69,15 +70,19 @@ public:
     /// Makes sure that [offset, offset + size) has memory.
     void commit(Offset offset, std::uint64_t size);
 
+    /// Whether a block for `size` bytes would be one that has memory already.
+    [[nodiscard]] bool is_warm(std::uint64_t size) const noexcept;
+
 private:
     static constexpr std::uint8_t in_use = 0x80;
     static constexpr std::uint8_t is_free = 0x40;
     static constexpr std::uint8_t order_mask = 0x3f;
     // Blocks come from beyond the frontier in pieces of at least this much.
     static constexpr int frontier_order = 16;
-    // What is free and has memory stays so up to this much: the price of giving it back is paid again
-    // by whoever needs it next.
+    // What is free and has memory stays so up to this much, and some more where the blocks are large:
+    // the price of giving it back is paid again by whoever needs it next.
     static constexpr std::uint64_t slack = std::uint64_t{64} << 20;
+    static constexpr std::uint64_t most_slack = std::uint64_t{512} << 20;
     static constexpr int trim_order = 18;
 
     [[nodiscard]] static std::uint64_t bytes_of(int order) { return std::uint64_t{1} << order; }
@@ -85,6 +90,14 @@ private:
     [[nodiscard]] static std::uint64_t charge(const Block& block, int order) {
         const std::uint64_t whole = (block.size + sizeof(Block) + page_bytes - 1) & ~(page_bytes - 1);
         return std::min(whole, bytes_of(order));
+    }
+    [[nodiscard]] static int order_of(std::uint64_t whole) noexcept {
+        return std::max(HeapState::least_order, static_cast<int>(std::bit_width(whole - 1)));
+    }
+    /// The order of the free block that one of `order` would be cut from; HeapState::orders if none.
+    [[nodiscard]] int smallest_free(int order) const noexcept {
+        while (order < HeapState::orders && state_.free[static_cast<std::size_t>(order)] == 0) ++order;
+        return order;
     }
     [[nodiscard]] std::uint8_t tag(std::uint64_t relative) const noexcept {
         return *segment_.at<std::uint8_t>(tag_offset(relative));
@@ -122,8 +135,7 @@ inline void Heap::format(Offset first) {
 inline Block& Heap::allocate(Transaction& tx, std::uint64_t size) {
     if (size > state_.capacity - sizeof(Block)) throw std::bad_alloc();
     const std::uint64_t whole = size + sizeof(Block);
-    const int order = 
-        std::max(HeapState::least_order, static_cast<int>(std::bit_width(whole - 1)));
+    const int order = order_of(whole);
     const std::uint64_t relative = take(tx, order);
     commit(state_.start + relative, whole);
     commit(tag_offset(relative), 1);
@@ -143,7 +155,11 @@ inline void Heap::free(Transaction& tx, Block& block) {
     std::uint64_t relative = segment_.offset_of(&block) - state_.start;
     int order = tag(relative) & order_mask;
     tx.set(block.serial, 0);
-    tx.set(state_.allocated, state_.allocated - charge(block, order));
+    const std::uint64_t given_back = charge(block, order);
+    tx.set(state_.allocated, state_.allocated - given_back);
+    if (given_back >= bytes_of(trim_order)) {
+        state_.large = std::max(given_back, state_.large - state_.large / 16);
+    }
     set_tag(tx, relative, 0);
     while (bytes_of(order) < state_.capacity) {
         const std::uint64_t buddy = relative ^ bytes_of(order);
@@ -157,8 +173,7 @@ inline void Heap::free(Transaction& tx, Block& block) {
 }
 
 inline std::uint64_t Heap::take(Transaction& tx, int order) {
-    int found = order;
-    while (found < HeapState::orders && state_.free[static_cast<std::size_t>(found)] == 0) ++found;
+    int found = smallest_free(order);
     std::uint64_t relative;
     if (found < HeapState::orders) {
         Block& block = *segment_.at<Block>(state_.free[static_cast<std::size_t>(found)]);
@@ -270,6 +285,15 @@ inline void Heap::commit(Offset offset, std::uint64_t size) {
     });
 }
 
+inline bool Heap::is_warm(std::uint64_t size) const noexcept {
+    const int found = smallest_free(order_of(size + sizeof(Block)));
+    if (found == HeapState::orders) return false;
+    bool warm = true;
+    for_runs<false>(state_.free[static_cast<std::size_t>(found)], size + sizeof(Block),
+                    [&](std::uint64_t, std::uint64_t) { warm = false; });
+    return warm;
+}
+
 inline void Heap::trim(Offset freed) noexcept {
     // The block may have been swallowed by its buddies: look for the free block that holds it.
     std::uint64_t relative = freed - state_.start;
@@ -280,7 +304,8 @@ inline void Heap::trim(Offset freed) noexcept {
         ++order;
     }
     if (order < trim_order || order == HeapState::orders) return;
-    if (state_.committed.load(std::memory_order_relaxed) < state_.allocated + slack) return;
+    const std::uint64_t kept = std::min(slack + 4 * state_.large, most_slack);
+    if (state_.committed.load(std::memory_order_relaxed) < state_.allocated + kept) return;
     // The first page stays: it holds the links of the free list.
     const Offset begin = state_.start + relative + page_bytes;
     for_runs<true>(begin, bytes_of(order) - page_bytes, [&](std::uint64_t page, std::uint64_t count) {

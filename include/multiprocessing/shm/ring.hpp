@@ -1,36 +1,52 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // The two-lock queue of messages on which Queue, SimpleQueue, JoinableQueue and Pool stand: many
-// producers, many consumers, FIFO, growing by segments. One robust mutex for each end; the store of
-// one index is the commit, so whoever is killed before it leaves nothing behind, and after it
-// everything. The ends meet in nothing but the two indices.
+// producers, many consumers, FIFO, growing by segments. One mutex for each end; the store of one
+// index is the commit, so whoever is killed before it leaves nothing behind, and after it everything.
+// The ends meet in nothing but the two indices, and look at each other's only when they must.
 #pragma once
 
 #include <multiprocessing/shm/arena.hpp>
+#include <multiprocessing/shm/head_start.hpp>
+#include <multiprocessing/shm/process_mutex.hpp>
 #include <multiprocessing/shm/ref.hpp>
-#include <multiprocessing/shm/robust_mutex.hpp>
 #include <multiprocessing/shm/wait.hpp>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <thread>
 
 namespace multiprocessing::shm {
 
-/// What stands in a segment before each record. Records are multiples of 8 bytes.
-struct RecordHeader {
+/// What stands in a segment before each record. With it, records are multiples of 8 bytes; what
+/// follows it is not aligned.
+class RecordHeader {
+public:
     enum Kind : std::uint32_t {
         skip,     // nothing more in this segment: go to the next
-        inlined,  // `size` bytes follow
+        inlined,  // size() bytes follow
         run,      // a RunRecord follows
     };
-    std::uint32_t size;
-    Kind kind;
+
+    RecordHeader(Kind kind, std::uint32_t size) noexcept : word_(size << 2 | kind) {}
+    [[nodiscard]] std::uint32_t size() const noexcept { return word_ >> 2; }
+    [[nodiscard]] Kind kind() const noexcept { return static_cast<Kind>(word_ & 3); }
+
+    /// The whole record, with this.
+    [[nodiscard]] std::uint64_t record_bytes() const noexcept {
+        return (sizeof(RecordHeader) + size() + 7) & ~std::uint64_t{7};
+    }
+
+private:
+    std::uint32_t word_;
 };
+static_assert(sizeof(RecordHeader) == 4);
 
 /// A message in a block of its own: its first `size` bytes of payload.
 struct RunRecord {
@@ -96,8 +112,17 @@ public:
     /// `idle` as in WaitWord::wait.
     template <class Read, class Stop, class Idle>
     Outcome take(os::Deadline deadline, Read read, Stop stop, Idle idle);
+    /// Waits until a take would not wait, or stop().
+    template <class Stop, class Idle>
+    bool wait_for_item(os::Deadline deadline, Stop& stop, Idle& idle);
     /// Drops everything that is there.
     void discard();
+
+    /// Before `bytes` of memory are taken for a message: if they would have to be fresh, and the
+    /// consumers are at work, waits for these to free some, but no longer than it takes to touch fresh
+    /// memory. So a producer that is faster than its consumers does not run ahead into memory that is
+    /// twenty times as slow, and one without any loses little.
+    void await_used_memory(std::uint64_t bytes, os::Deadline deadline);
 
     /// Notes that an item that was taken has been dealt with; false if there is none.
     bool task_done() noexcept;
@@ -107,6 +132,14 @@ public:
     void wake_all() noexcept {
         items_.notify_all();
         space_.notify_all();
+        wake_selectors();
+    }
+
+    /// Whether a take would not wait: there is an item, or there will be none.
+    [[nodiscard]] bool settled() const noexcept { return size() != 0 || is_shut_down(); }
+    /// Has the next put, or shut_down(), wake those who wait at that word of SelectorWords.
+    void tell_selector(std::size_t word) noexcept {
+        selectors_.fetch_or(std::uint64_t{1} << word, std::memory_order_seq_cst);
     }
 
 private:
@@ -116,11 +149,12 @@ private:
         Offset retired = 0;  // getting end: the segment just finished, to be put away
     };
     // There are two cursors; the commit word says which one counts, and how many records there are.
+    // The first cache line is this end's own, the other end reads the second.
     struct alignas(64) End {
-        RobustMutex mutex;
-        std::array<Cursor, 2> cursors{};
-        std::atomic<std::uint64_t> commit{0};
+        ProcessMutex mutex;
         std::uint64_t seen_of_other = 0;  // a stale count of the other end
+        std::array<Cursor, 2> cursors{};
+        alignas(64) std::atomic<std::uint64_t> commit{0};
         Ticket pending{};                 // putting end: a run handed to the ring, not committed yet
         std::uint64_t pending_at = 0;
 
@@ -134,21 +168,41 @@ private:
 
     static constexpr std::uint64_t least_segment = 4096;
     static constexpr std::uint64_t most_segment = 65536;
+    static constexpr std::uint64_t enough_segments = 8;  // before await_used_memory() for another
 
     [[nodiscard]] Offset& owned() noexcept { return Arena::block_of(this).owned; }
+    [[nodiscard]] static RingSegment* segment_at(Offset offset) noexcept {
+        return Arena::payload<RingSegment>(*Arena::instance().at<Block>(offset));
+    }
     static void advance(End& end, const Cursor& cursor, std::uint64_t records) noexcept;
     Offset add_segment(Offset last, std::uint64_t record);
+    [[nodiscard]] bool has_used_memory(std::uint64_t bytes);
+    Cursor leave_segment(Cursor from, std::uint64_t record);
     void put_away(Cursor& cursor);
+    void settle_pending();
+    void hand_over(Block& run);
+
+    /// After a put, or a take that left something: somebody who sleeps can go on.
+    void announce_items() noexcept {
+        items_.rouse();
+        if (selectors_.load(std::memory_order_relaxed) != 0) [[unlikely]] wake_selectors();
+    }
+    void wake_selectors() noexcept;
 
     End put_;
     End get_;
+    // Read by all and seldom written, as long as nobody sleeps.
     alignas(64) WaitWord items_;
     WaitWord space_;
-    WaitWord all_done_;
     std::atomic<std::uint32_t> shut_down_{0};
-    std::atomic<std::uint64_t> done_{0};
     std::uint64_t bound_;
+    std::atomic<std::uint64_t> selectors_{0};  // a bit for each of SelectorWords that wants to know
+    // The rest.
+    alignas(64) std::atomic<std::uint64_t> done_{0};
+    WaitWord all_done_;
+    std::atomic<std::uint64_t> gets_at_growth_{0};
     std::uint64_t last_capacity_ = 0;
+    std::uint64_t segments_ = 0;
     Offset spare_ = 0;
 };
 
@@ -164,7 +218,7 @@ public:
     [[nodiscard]] std::uint64_t room() noexcept;
     /// Space for a record at the tail. Throws std::bad_alloc.
     [[nodiscard]] std::byte* reserve(std::uint32_t size) {
-        return reserve(RecordHeader{size, RecordHeader::inlined});
+        return reserve(RecordHeader(RecordHeader::inlined, size));
     }
     /// A record that is a run, the first `size` bytes of its payload. Publishes, for a run must not
     /// be half in two places.
@@ -200,10 +254,22 @@ public:
     void take(const Record& record);
     void commit() noexcept;
 
+    /// Records taken, and passed over because they went with who was taking them.
+    [[nodiscard]] std::uint64_t taken() const noexcept { return total_; }
+    /// How many there are that this end knows of.
+    [[nodiscard]] std::uint64_t known() const noexcept {
+        const std::uint64_t gone = ring_.get_.count() + taken_;
+        const std::uint64_t seen = ring_.get_.seen_of_other;
+        return seen > gone ? seen - gone : 0;
+    }
+
 private:
+    [[nodiscard]] static Record run_at(Ring& ring, const std::byte* bytes);
+
     Ring& ring_;
     Cursor cursor_;
-    std::uint64_t taken_ = 0;
+    std::uint64_t taken_ = 0;  // since the last commit
+    std::uint64_t total_ = 0;
     std::uint64_t shown_ = 0;  // the size of the record that peek() showed
 };
 
@@ -211,25 +277,28 @@ private:
 
 template <class Write>
 Outcome Ring::put(os::Deadline deadline, Write write) {
-    bool several = false;
-    for (bool done = false; !done;) {
+    for (;;) {
+        bool room_left = false;
+        bool done = false;
         {
             Putter putter(*this);
             if (is_shut_down()) return Outcome::shut_down;
             if (putter.room() != 0) {
-                const std::uint64_t before = puts();
                 write(putter);
                 putter.publish();
                 done = true;
-                several = puts() - before > 1;
+                room_left = bound_ != unbounded && putter.room() != 0;
             }
         }
-        if (!done && !space_.wait([this] { return !full() || is_shut_down(); }, deadline)) {
-            return Outcome::timed_out;
+        if (done) {
+            announce_items();
+            if (room_left) space_.rouse();  // who was roused for it passes on what it leaves
+            return Outcome::done;
         }
+        deadline.begin();
+        const auto ready = [this] { return !full() || is_shut_down(); };
+        if (!space_.wait(ready, deadline, [] {}, growing_naps)) return Outcome::timed_out;
     }
-    several ? items_.notify_all() : items_.notify_one();
-    return Outcome::done;
 }
 
 template <class Write>
@@ -242,34 +311,51 @@ Outcome Ring::put_many(os::Deadline deadline, Write write) {
 
 template <class Read, class Stop, class Idle>
 Outcome Ring::take(os::Deadline deadline, Read read, Stop stop, Idle idle) {
+    bool came_back = false;  // from a head start
     for (;;) {
-        const bool last = is_shut_down();  // before the look at the size: nothing comes after it
-        if (size() != 0) {
-            std::uint64_t freed = 0;
-            bool taken = false;
-            {
-                Getter getter(*this);
-                const std::uint64_t before = gets();
-                Getter::Record record;
-                if (getter.peek(record)) {
-                    const std::uint64_t shown = gets();  // what peek() passed over is not taken
-                    read(getter, record);
-                    getter.commit();
-                    taken = gets() != shown;
-                }
-                freed = gets() - before;
+        const bool last = is_shut_down();  // before the look at the items: nothing comes after it
+        bool found = false;
+        bool taken = false;
+        bool freed = false;
+        std::uint64_t more = 0;
+        {
+            Getter getter(*this);
+            Getter::Record record;
+            found = getter.peek(record);
+            if (found) {
+                const std::uint64_t before = getter.taken();  // peek() may have passed over some
+                read(getter, record);
+                getter.commit();
+                taken = getter.taken() != before;
+                more = getter.known();
             }
-            if (freed != 0 && bound_ != unbounded) {
-                freed == 1 ? space_.notify_one() : space_.notify_all();
-            }
-            if (taken) return Outcome::done;
-            continue;
+            freed = getter.taken() != 0;
         }
+        if (freed && bound_ != unbounded) space_.rouse();
+        if (more != 0) items_.rouse();
+        if (came_back) HeadStart::result(more + (taken ? 1 : 0));
+        if (taken) return Outcome::done;
+        if (found) continue;
         if (last) return Outcome::shut_down;
         if (stop()) return Outcome::timed_out;
-        const auto ready = [&] { return size() != 0 || is_shut_down() || stop(); };
-        if (!items_.wait(ready, deadline, idle)) return Outcome::timed_out;
+        if (!deadline.is_passed() && !came_back && (came_back = HeadStart::give())) continue;
+        deadline.begin();
+        if (!wait_for_item(deadline, stop, idle)) return Outcome::timed_out;
+        came_back = false;
     }
+}
+
+template <class Stop, class Idle>
+bool Ring::wait_for_item(os::Deadline deadline, Stop& stop, Idle& idle) {
+    const auto ready = [&] { return settled() || stop(); };
+    if (ready()) return true;
+    if (deadline.expired()) return false;
+    const int looks = Spin::steps_until(ready);
+    if (looks >= 0) {
+        HeadStart::looked(looks);
+        return true;
+    }
+    return items_.sleep_until(ready, [] {}, deadline, idle, growing_naps);
 }
 
 inline void Ring::discard() {
@@ -312,10 +398,49 @@ inline void Ring::shut_down() {
     wake_all();
 }
 
+inline void Ring::wake_selectors() noexcept {
+    std::uint64_t words = selectors_.exchange(0, std::memory_order_seq_cst);
+    for (; words != 0; words &= words - 1) {
+        const auto word = static_cast<std::size_t>(std::countr_zero(words));
+        Arena::instance().header().selectors[word].notify_all();
+    }
+}
+
+/// Is there a segment to spare, or a free block of that size that has memory?
+inline bool Ring::has_used_memory(std::uint64_t bytes) {
+    if (bytes <= most_segment && std::atomic_ref(spare_).load(std::memory_order_relaxed) != 0) {
+        return true;
+    }
+    const Arena& arena = Arena::instance();
+    const Transaction tx = arena.transaction();
+    return arena.heap().is_warm(bytes);
+}
+
+inline void Ring::await_used_memory(std::uint64_t bytes, os::Deadline deadline) {
+    if (Spin::alone() || deadline.is_passed() || has_used_memory(bytes)) return;
+    deadline.begin();
+    const std::uint64_t gets = this->gets();
+    if (gets_at_growth_.exchange(gets, std::memory_order_relaxed) == gets) return;
+    // Half a nanosecond a byte is what the kernel takes to find and clear it.
+    const auto until = os::Deadline::after(std::chrono::nanoseconds(bytes / 2)).earlier(deadline);
+    constexpr std::chrono::microseconds nap{50};
+    while (!until.expired() && !has_used_memory(bytes)) {
+        if (until.remaining() > 2 * nap) {
+            std::this_thread::sleep_for(nap);
+        } else {
+            for (int pause = 0; pause < 32; ++pause) os::spin_pause();
+        }
+    }
+}
+
 inline void Ring::advance(End& end, const Cursor& cursor, std::uint64_t records) noexcept {
     const std::uint64_t now = end.commit.load(std::memory_order_relaxed);
     const std::uint64_t other = (now & 1) ^ 1;
-    end.cursors[other] = cursor;
+    // One by one: copied together they are loaded as a whole that has just been stored in parts,
+    // which stalls the processor for as long as all the rest takes.
+    end.cursors[other].segment = cursor.segment;
+    end.cursors[other].position = cursor.position;
+    end.cursors[other].retired = cursor.retired;
     // Release: the records, and the cursor, before the index that makes them true.
     end.commit.store((((now >> 1) + records) << 1) | other, std::memory_order_release);
 }
@@ -332,6 +457,7 @@ inline Shared<Ring> Ring::make(std::uint64_t bound) {
 /// Links a segment with room for `record` bytes behind `last` (none: the first), the spare one if it
 /// will do. One transaction, so a death leaves it linked and found by the next, or not taken at all.
 inline Offset Ring::add_segment(Offset last, std::uint64_t record) {
+    if (segments_ >= enough_segments) await_used_memory(last_capacity_, os::Deadline::never());
     const Arena& arena = Arena::instance();
     Transaction tx = arena.transaction();
     Block* block = spare_ != 0 ? arena.at<Block>(spare_) : nullptr;
@@ -350,6 +476,7 @@ inline Offset Ring::add_segment(Offset last, std::uint64_t record) {
     segment->next = 0;
     const Offset offset = arena.offset_of(block);
     if (last != 0) tx.set(Arena::payload<RingSegment>(*arena.at<Block>(last))->next, offset);
+    tx.set(segments_, segments_ + 1);
     tx.commit();
     return offset;
 }
@@ -360,6 +487,7 @@ inline void Ring::put_away(Cursor& cursor) {
     Block& block = *arena.at<Block>(cursor.retired);
     const Block* spare = spare_ != 0 ? arena.at<Block>(spare_) : nullptr;
     tx.set(cursor.retired, 0);
+    tx.set(segments_, segments_ - 1);
     if (spare == nullptr) {
         tx.set(spare_, arena.offset_of(&block));
         tx.commit();

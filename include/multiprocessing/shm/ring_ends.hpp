@@ -16,24 +16,29 @@
 
 namespace multiprocessing::shm {
 
-inline Ring::Putter::Putter(Ring& ring) : ring_(ring) {
+// What is defined here is in every put and every take, and keeps its state in registers if nothing is
+// given its address: so what is seldom needed is a member of Ring.
+
+[[gnu::always_inline]] inline Ring::Putter::Putter(Ring& ring) : ring_(ring) {
     End& end = ring_.put_;
     end.mutex.lock();
+    if (end.pending.serial != 0) [[unlikely]] ring_.settle_pending();
     cursor_ = end.current();
-    if (end.pending.serial != 0) [[unlikely]] {
-        // Somebody died between handing a run to the ring and taking note that it is in.
-        if (end.count() <= end.pending_at) {
-            const Arena& arena = Arena::instance();
-            Transaction tx = arena.transaction();
-            if (Block* run = arena.heap().find(end.pending.offset, end.pending.serial)) {
-                arena.destroy(tx, *run);
-            }
-        }
-        end.pending = {};
-    }
 }
 
-inline std::uint64_t Ring::Putter::room() noexcept {
+/// Somebody died between handing a run to the ring and taking note that it is in.
+inline void Ring::settle_pending() {
+    if (put_.count() <= put_.pending_at) {
+        const Arena& arena = Arena::instance();
+        Transaction tx = arena.transaction();
+        if (Block* run = arena.heap().find(put_.pending.offset, put_.pending.serial)) {
+            arena.destroy(tx, *run);
+        }
+    }
+    put_.pending = {};
+}
+
+[[gnu::always_inline]] inline std::uint64_t Ring::Putter::room() noexcept {
     End& end = ring_.put_;
     const std::uint64_t put = end.count() + reserved_;
     if (put - end.seen_of_other >= ring_.bound_) end.seen_of_other = ring_.gets();
@@ -41,39 +46,40 @@ inline std::uint64_t Ring::Putter::room() noexcept {
     return waiting < ring_.bound_ ? ring_.bound_ - waiting : 0;
 }
 
-inline std::byte* Ring::Putter::reserve(RecordHeader header) {
-    const Arena& arena = Arena::instance();
-    const std::uint64_t record = sizeof header + ((header.size + 7u) & ~std::uint64_t{7});
-    auto* segment = Arena::payload<RingSegment>(*arena.at<Block>(cursor_.segment));
-    if (cursor_.position + record > segment->capacity) {
-        if (cursor_.position + sizeof header <= segment->capacity) {
-            const RecordHeader skip{0, RecordHeader::skip};
-            std::memcpy(segment->data() + cursor_.position, &skip, sizeof skip);
-        }
-        // There is a next one already if somebody died after linking it; it may be too small.
-        do {
-            Offset next = segment->next;
-            if (next == 0) next = ring_.add_segment(cursor_.segment, record);
-            cursor_ = {next, 0, 0};
-            segment = Arena::payload<RingSegment>(*arena.at<Block>(next));
-            if (segment->capacity < record) {
-                const RecordHeader skip{0, RecordHeader::skip};
-                std::memcpy(segment->data(), &skip, sizeof skip);
-            }
-        } while (segment->capacity < record);
+[[gnu::always_inline]] inline std::byte* Ring::Putter::reserve(RecordHeader header) {
+    const std::uint64_t record = header.record_bytes();
+    RingSegment* segment = segment_at(cursor_.segment);
+    if (cursor_.position + record > segment->capacity) [[unlikely]] {
+        cursor_ = ring_.leave_segment(cursor_, record);
+        segment = segment_at(cursor_.segment);
     }
-    std::byte* at = segment->data() + cursor_.position;
+    std::byte* const at = segment->data() + cursor_.position;
     std::memcpy(at, &header, sizeof header);
     cursor_.position += record;
     ++reserved_;
     return at + sizeof header;
 }
 
+/// From a place in a segment with no room for the record to one in the next that has.
+inline Ring::Cursor Ring::leave_segment(Cursor from, std::uint64_t record) {
+    for (;;) {
+        RingSegment* segment = segment_at(from.segment);
+        if (from.position + record <= segment->capacity) return from;
+        if (from.position + sizeof(RecordHeader) <= segment->capacity) {
+            const RecordHeader skip(RecordHeader::skip, 0);
+            std::memcpy(segment->data() + from.position, &skip, sizeof skip);
+        }
+        // There is a next one already if somebody died after linking it; it may be too small.
+        const Offset next = segment->next;
+        from = {next != 0 ? next : add_segment(from.segment, record), 0, 0};
+    }
+}
+
 inline void Ring::Putter::put_run(Block& run, std::uint64_t size) {
     const Arena& arena = Arena::instance();
     End& end = ring_.put_;
     const RunRecord record{arena.ticket(run), size};
-    std::memcpy(reserve({sizeof record, RecordHeader::run}), &record, sizeof record);
+    std::memcpy(reserve(RecordHeader(RecordHeader::run, sizeof record)), &record, sizeof record);
     {
         Transaction tx = arena.transaction();
         arena.unhang(tx, run);
@@ -89,21 +95,19 @@ inline void Ring::Putter::put_run(Block& run, std::uint64_t size) {
     end.pending = {};
 }
 
-inline void Ring::Putter::publish() noexcept {
+[[gnu::always_inline]] inline void Ring::Putter::publish() noexcept {
     if (reserved_ == 0) return;
     advance(ring_.put_, cursor_, std::exchange(reserved_, 0));
 }
 
-inline Ring::Getter::Getter(Ring& ring) : ring_(ring) {
+[[gnu::always_inline]] inline Ring::Getter::Getter(Ring& ring) : ring_(ring) {
     End& end = ring_.get_;
     end.mutex.lock();
-    Cursor& current = end.current();
-    if (current.retired != 0) [[unlikely]] ring_.put_away(current);
-    cursor_ = current;
+    if (end.current().retired != 0) [[unlikely]] ring_.put_away(end.current());
+    cursor_ = end.current();
 }
 
-inline bool Ring::Getter::peek(Record& record) {
-    const Arena& arena = Arena::instance();
+[[gnu::always_inline]] inline bool Ring::Getter::peek(Record& record) {
     End& end = ring_.get_;
     for (;;) {
         const std::uint64_t taken = end.count() + taken_;
@@ -111,57 +115,65 @@ inline bool Ring::Getter::peek(Record& record) {
             end.seen_of_other = ring_.puts();
             if (end.seen_of_other <= taken) return false;
         }
-        auto* segment = Arena::payload<RingSegment>(*arena.at<Block>(cursor_.segment));
-        RecordHeader header{0, RecordHeader::skip};
-        if (cursor_.position + sizeof header <= segment->capacity) {
+        RingSegment* const segment = segment_at(cursor_.segment);
+        RecordHeader header(RecordHeader::skip, 0);
+        if (cursor_.position + sizeof header <= segment->capacity) [[likely]] {
             std::memcpy(&header, segment->data() + cursor_.position, sizeof header);
         }
-        if (header.kind == RecordHeader::skip) {
+        const std::byte* const bytes = segment->data() + cursor_.position + sizeof header;
+        shown_ = header.record_bytes();
+        if (header.kind() == RecordHeader::inlined) [[likely]] {
+            record = {{bytes, header.size()}, nullptr};
+            return true;
+        }
+        if (header.kind() == RecordHeader::skip) {
             // The segment's records are taken before it is put away.
             advance(end, {segment->next, 0, cursor_.segment}, std::exchange(taken_, 0));
             ring_.put_away(end.current());
             cursor_ = end.current();
             continue;
         }
-        const std::byte* bytes = segment->data() + cursor_.position + sizeof header;
-        shown_ = sizeof header + ((header.size + 7u) & ~std::uint64_t{7});
-        if (header.kind == RecordHeader::inlined) {
-            record = {{bytes, header.size}, nullptr};
-            return true;
-        }
-        RunRecord there;
-        std::memcpy(&there, bytes, sizeof there);
-        {
-            const Transaction tx = arena.transaction();
-            record.run = arena.heap().find(there.block.offset, there.block.serial);
-            if (record.run != nullptr && record.run->owner == arena.offset_of(&ring_.owned())) {
-                record.bytes = {Arena::payload(*record.run), there.size};
-                return true;
-            }
-        }
+        record = run_at(ring_, bytes);
+        if (record.run != nullptr) return true;
         // It was being taken by a process that was killed then, and went with it.
         cursor_.position += shown_;
         ++taken_;
+        ++total_;
         commit();
     }
 }
 
-inline void Ring::Getter::take(const Record& record) {
+/// The run that such a record names, if it is still the ring's.
+inline Ring::Getter::Record Ring::Getter::run_at(Ring& ring, const std::byte* bytes) {
+    RunRecord there;
+    std::memcpy(&there, bytes, sizeof there);
+    const Arena& arena = Arena::instance();
+    const Transaction tx = arena.transaction();
+    Block* const run = arena.heap().find(there.block.offset, there.block.serial);
+    if (run == nullptr || run->owner != arena.offset_of(&ring.owned())) return {};
+    return {{Arena::payload(*run), there.size}, run};
+}
+
+[[gnu::always_inline]] inline void Ring::Getter::take(const Record& record) {
     cursor_.position += shown_;
     ++taken_;
+    ++total_;
     if (record.run == nullptr) return;
-    {
-        const Arena& arena = Arena::instance();
-        Offset& mine = Processes::instance().owned();
-        Transaction tx = arena.transaction();
-        arena.unhang(tx, *record.run);
-        arena.hang(tx, mine, *record.run);
-        tx.commit();
-    }
+    ring_.hand_over(*record.run);
     commit();
 }
 
-inline void Ring::Getter::commit() noexcept {
+/// Makes a run of the ring's this process's own.
+inline void Ring::hand_over(Block& run) {
+    const Arena& arena = Arena::instance();
+    Offset& mine = Processes::instance().owned();
+    Transaction tx = arena.transaction();
+    arena.unhang(tx, run);
+    arena.hang(tx, mine, run);
+    tx.commit();
+}
+
+[[gnu::always_inline]] inline void Ring::Getter::commit() noexcept {
     if (taken_ == 0) return;
     advance(ring_.get_, cursor_, std::exchange(taken_, 0));
 }

@@ -26,19 +26,22 @@ class Spin {
 public:
     template <class Ready>
     static bool until(Ready& ready) {
-        if (alone()) return false;
+        return steps_until(ready) >= 0;
+    }
+    /// After how many steps; -1 if in vain.
+    template <class Ready>
+    static int steps_until(Ready& ready) {
+        if (alone()) return -1;
         for (int step = 0; step < steps_; ++step) {
             if (ready()) {
                 steps_ = std::min(steps_ * 2, most);
-                return true;
+                return step;
             }
             os::spin_pause();
         }
         steps_ = std::max(steps_ / 2, least);
-        return false;
+        return -1;
     }
-
-private:
     /// Is there but one processor for this process? Looked up once; threads that do so at the same
     /// time find the same.
     [[nodiscard]] static bool alone() noexcept {
@@ -50,53 +53,88 @@ private:
         return count == 1;
     }
 
+private:
     static constexpr int most = 2048;
     static constexpr int least = 64;
     static inline thread_local int steps_ = most;
     static inline constinit std::atomic<int> processors_{0};  // 0: not known yet
 };
 
+/// How long a sleeper sleeps at a time: `first`, then twice as long each time, up to `most`.
+struct Naps {
+    std::chrono::milliseconds first{patience};
+    std::chrono::milliseconds most{patience};
+};
+
+/// For waits that may be long and that many may be in: after a while a sleeper costs a few
+/// microseconds a second. Short at first, see rouse().
+inline constexpr Naps growing_naps{std::chrono::milliseconds(1), std::chrono::milliseconds(500)};
+
 /// A place to wait at: bit 0 says that somebody may be asleep, the rest counts so that no wake-up
 /// falls between a sleeper's last look and its sleep.
 class WaitWord {
 public:
     /// Blocks until ready() is true (returned) or the deadline has passed (false). `ready` is called
-    /// again and again and may change state when it succeeds. `idle` is called each time `patience`
+    /// again and again and may change state when it succeeds. `idle` is called each time that a nap
     /// has passed without a wake-up.
     template <class Ready, class Idle>
-    bool wait(Ready ready, os::Deadline deadline, Idle idle);
+    bool wait(Ready ready, os::Deadline deadline, Idle idle, Naps naps = {}) {
+        if (ready()) return true;
+        if (deadline.expired()) return false;
+        if (Spin::until(ready)) return true;
+        return sleep_until(ready, [] {}, deadline, idle, naps);
+    }
     template <class Ready>
     bool wait(Ready ready, os::Deadline deadline) {
         return wait(std::move(ready), deadline, [] {});
     }
+    /// The same without the spin. `prepare` is called before the last look of each sleep.
+    template <class Ready, class Prepare, class Idle>
+    bool sleep_until(Ready ready, Prepare prepare, os::Deadline deadline, Idle idle, Naps naps);
 
     /// After a change: wakes one sleeper, or all. Costs a fence when nobody sleeps.
     void notify_one() noexcept { notify(1); }
     void notify_all() noexcept { notify(INT_MAX); }
 
+    /// After a change that anybody here can make use of: wakes one sleeper at most, and no other
+    /// until that one runs, who then has to call this for what it leaves. So a burst of changes costs
+    /// one system call. There is no fence either: the processor may look at the flag before it has
+    /// shown the change to others. Against that a sleeper pauses before its last look for longer than
+    /// that takes, and its first nap is short.
+    void rouse() noexcept {
+        if ((word_.load(std::memory_order_relaxed) & sleepers) != 0) [[unlikely]] rouse_one();
+    }
+
 private:
     static constexpr std::uint32_t sleepers = 1;
+    static constexpr int settling = 8;  // pauses: some 200 ns
 
     void notify(int count) noexcept;
+    void rouse_one() noexcept;
 
     std::atomic<std::uint32_t> word_{0};
 };
 
-template <class Ready, class Idle>
-bool WaitWord::wait(Ready ready, os::Deadline deadline, Idle idle) {
-    if (ready()) return true;
-    if (deadline.expired()) return false;
-    if (Spin::until(ready)) return true;
-    for (;;) {
+template <class Ready, class Prepare, class Idle>
+bool WaitWord::sleep_until(Ready ready, Prepare prepare, os::Deadline deadline, Idle idle,
+                           Naps naps) {
+    for (auto nap = naps.first;;) {
         std::uint32_t seen = word_.load(std::memory_order_relaxed);
         // Changing the word even if the flag is up keeps a notifier from taking it down now.
         const std::uint32_t mine = (seen + 2) | sleepers;
         if (!word_.compare_exchange_weak(seen, mine, std::memory_order_seq_cst)) continue;
+        prepare();
+        for (int pause = 0; pause < settling; ++pause) os::spin_pause();
         if (ready()) return true;
-        const bool woken = os::futex_wait(word_, mine, os::Deadline::after(patience).earlier(deadline));
+        const bool woken = os::futex_wait(word_, mine, os::Deadline::after(nap).earlier(deadline));
+        // Others may sleep on; who roused this one has taken the flag down.
+        if (woken) word_.fetch_or(sleepers, std::memory_order_relaxed);
         if (ready()) return true;
         if (deadline.expired()) return false;
-        if (!woken) idle();
+        if (!woken) {
+            idle();
+            nap = std::min(nap * 2, naps.most);
+        }
     }
 }
 
@@ -109,6 +147,16 @@ inline void WaitWord::notify(int count) noexcept {
     if (os::futex_wake(word_, count) == 0 || count == INT_MAX) {
         // Nobody sleeps, unless the word has changed since: then the flag stays up.
         word_.compare_exchange_strong(mine, mine & ~sleepers, std::memory_order_relaxed);
+    }
+}
+
+inline void WaitWord::rouse_one() noexcept {
+    std::uint32_t seen = word_.load(std::memory_order_relaxed);
+    while ((seen & sleepers) != 0) {
+        if (word_.compare_exchange_weak(seen, (seen + 2) & ~sleepers, std::memory_order_seq_cst)) {
+            os::futex_wake(word_, 1);
+            return;
+        }
     }
 }
 
