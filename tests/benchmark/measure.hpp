@@ -107,13 +107,25 @@ inline std::vector<int> processors() {
     return all;
 }
 
-/// The calling thread, and all that it starts from now on, runs on this processor alone.
-inline void stay_on(int processor) {
+/// The calling thread, and all that it starts from now on, runs on these processors alone.
+inline void stay_on(const std::vector<int>& which) {
     ::cpu_set_t set;
     CPU_ZERO(&set);
-    CPU_SET(processor, &set);
+    for (const int each : which) CPU_SET(each, &set);
     ::sched_setaffinity(0, sizeof set, &set);
 }
+
+/// Within this scope there is one processor, as for a program that was started so.
+class OneProcessor {
+public:
+    OneProcessor() { stay_on({all_.front()}); }
+    ~OneProcessor() { stay_on(all_); }
+    OneProcessor(const OneProcessor&) = delete;
+    OneProcessor& operator=(const OneProcessor&) = delete;
+
+private:
+    std::vector<int> all_ = processors();
+};
 
 /// Two words that two sides wait for in turn, each on a cache line of its own.
 struct PingPong {
@@ -124,15 +136,15 @@ struct PingPong {
 /// How far apart the first two processors are: microseconds that a cache line needs to go there and
 /// back. The best of some, for whatever disturbs makes it longer; 0 if there is one processor only.
 inline double core_distance() {
-    constexpr int trips = 20'000;
+    constexpr int trips = 10'000;
     const auto all = processors();
     if (all.size() < 2) return 0;
     double best = std::numeric_limits<double>::max();
-    for (int i = 0; i < 5; ++i) {
+    for (int i = 0; i < 8; ++i) {
         PingPong words;
         std::atomic<bool> ready{false};
         std::thread other([&] {
-            stay_on(all[1]);
+            stay_on({all[1]});
             ready = true;
             for (int trip = 1; trip <= trips; ++trip) {
                 while (words.ping.load(std::memory_order_acquire) != trip) {
@@ -141,7 +153,7 @@ inline double core_distance() {
             }
         });
         std::thread one([&] {
-            stay_on(all[0]);
+            stay_on({all[0]});
             while (!ready) std::this_thread::yield();
             best = std::min(best, seconds([&] {
                                 for (int trip = 1; trip <= trips; ++trip) {

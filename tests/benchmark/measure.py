@@ -28,9 +28,9 @@ def measure(run, first, least, step=1):
         count = (int(count * more) // step + 1) * step
 
 
-def rate(name, unit, scale, run, first, least=0.4, step=1):
+def rate(name, unit, scale, run, first, least=0.4, step=1, who="cpython"):
     count, taken = measure(run, first, least, step)
-    show(name, count / taken * scale, unit)
+    show(name, count / taken * scale, unit, who)
 
 
 def microseconds(name, run, first, least=0.4):

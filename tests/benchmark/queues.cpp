@@ -5,6 +5,7 @@
 #include <multiprocessing/process.hpp>
 #include <multiprocessing/queues.hpp>
 #include <multiprocessing/sharedctypes.hpp>
+#include <multiprocessing/synchronize.hpp>
 
 #include "measure.hpp"
 #include "rings.hpp"
@@ -14,6 +15,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -360,8 +364,7 @@ void spinning(const std::string& name) {
 }
 
 void asleep_on_one_core(const std::string& name) {
-    // Before anything else: a program that was started so.
-    benchmark::stay_on(benchmark::processors().front());
+    const benchmark::OneProcessor here;
     benchmark::race(name, benchmark::microseconds(), 1000,
                     {{"ours", [](long n) { return our_trips(0us, n); }},
                      {"limit", [](long n) { return futex_trips(0us, n); }},
@@ -374,6 +377,51 @@ void asleep_after_a_rest(const std::string& name) {
                      {"limit", [](long n) { return futex_trips(1ms, n); }},
                      {"boost", [](long n) { return boost_trips(1ms, n); }}},
                     1, 0.0);
+}
+
+// Sleepers ----------------------------------------------------------------------------------------
+
+/// Nanoseconds on a processor so far, of all threads of a process.
+std::int64_t time_on_processor(int pid) {
+    std::int64_t sum = 0;
+    const auto threads = "/proc/" + std::to_string(pid) + "/task";
+    for (const auto& each : std::filesystem::directory_iterator(threads)) {
+        std::int64_t time = 0;
+        std::ifstream(each.path() / "schedstat") >> time;
+        sum += time;
+    }
+    return sum;
+}
+
+void sleepers(const std::string& name) {
+    constexpr int count = 50;
+    constexpr auto while_measured = 10s;
+    const mp::Queue<int> queue;
+    const mp::Semaphore about_to_get(0);
+    std::vector<mp::Process> processes;
+    for (int i = 0; i < count; ++i) {
+        processes
+            .emplace_back([&] {
+                about_to_get.release();
+                static_cast<void>(queue.get());
+            })
+            .start();
+    }
+    for (int i = 0; i < count; ++i) about_to_get.acquire();
+    std::this_thread::sleep_for(1s);  // whatever they do first does not count
+    const auto sum = [&] {
+        std::int64_t all = 0;
+        for (const auto& each : processes) all += time_on_processor(*each.pid());
+        return all;
+    };
+    const auto before = sum();
+    std::this_thread::sleep_for(while_measured);
+    const auto used = static_cast<double>(sum() - before);
+    const double percent =
+        100 * used / static_cast<double>(std::chrono::nanoseconds(while_measured).count());
+    benchmark::print(name, "ours", percent, "%");
+    for (int i = 0; i < count; ++i) queue.put(i);
+    for (const auto& each : processes) each.join();
 }
 
 }  // namespace
@@ -392,6 +440,7 @@ int main(int argc, char* argv[]) {
                            {"fifo, 10 to 1", fifo_cell<10, 1>},
                            {"fifo, 3 to 20", fifo_cell<3, 20>},
                            {"fifo, 20 to 3", fifo_cell<20, 3>},
-                           {"fifo, 20 to 20", fifo_cell<20, 20>}},
+                           {"fifo, 20 to 20", fifo_cell<20, 20>},
+                           {"queue with 50 sleepers in get", sleepers}},
                           argc, argv);
 }

@@ -61,8 +61,12 @@ def strings(name):
 
 
 def arrays(size, first):
-    doubles = array.array("d", [1.5]) * (size // 8)
-    return lambda name: measure.rate(name, "GB/s", size * 1e-9, lambda count: to_here(doubles, count), first)
+    def run(name):
+        # Bytes are what CPython is fastest with, though they are no numbers.
+        for who, item in [("cpython", array.array("d", [1.5]) * (size // 8)), ("cpython, bytes", bytes(size))]:
+            measure.rate(name, "GB/s", size * 1e-9, lambda count: to_here(item, count), first, who=who)
+
+    return run
 
 
 # The test that the table in faster-fifo's README is from: messages, bounds, timeouts and all.
@@ -155,6 +159,39 @@ def asleep_after_a_rest(name):
     measure.microseconds(name, lambda count: trips(count, 0.001), 300, least=0)
 
 
+# Sleepers.
+
+
+def sleep_in_get(about_to_get, there):
+    about_to_get.release()
+    there.get()
+
+
+def time_on_processor(pid):
+    """Nanoseconds so far, of all threads of a process."""
+    threads = f"/proc/{pid}/task"
+    return sum(int(open(f"{threads}/{each}/schedstat").read().split()[0]) for each in os.listdir(threads))
+
+
+def sleepers(name):
+    count, while_measured = 50, 10
+    about_to_get, there = mp.Semaphore(0), mp.Queue()
+    processes = [mp.Process(target=sleep_in_get, args=(about_to_get, there)) for _ in range(count)]
+    for each in processes:
+        each.start()
+    for _ in processes:
+        about_to_get.acquire()
+    time.sleep(1)
+    before = sum(time_on_processor(each.pid) for each in processes)
+    time.sleep(while_measured)
+    used = sum(time_on_processor(each.pid) for each in processes) - before
+    measure.show(name, 100 * used / 1e9 / while_measured, "%")
+    for _ in processes:
+        there.put(0)
+    for each in processes:
+        each.join()
+
+
 if __name__ == "__main__":
     measure.main({
         "queue of ints, 1 to 1": ints,
@@ -171,4 +208,5 @@ if __name__ == "__main__":
         "fifo, 3 to 20": fifo_cell(3, 20, 100_000),
         "fifo, 20 to 3": fifo_cell(20, 3, 150_000),
         "fifo, 20 to 20": fifo_cell(20, 20, 150_000),
+        "queue with 50 sleepers in get": sleepers,
     })
