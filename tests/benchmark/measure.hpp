@@ -5,6 +5,8 @@
 // measures whoever takes part in a subject one after another.
 #pragma once
 
+#include <boost/version.hpp>
+
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -14,7 +16,6 @@
 #include <cstdlib>
 #include <functional>
 #include <limits>
-#include <memory>
 #include <new>
 #include <string>
 #include <system_error>
@@ -215,10 +216,21 @@ struct Subject {
     std::function<void(const std::string& name)> run;
 };
 
-/// The whole of a benchmark's `main`: `--list` prints the names, a name runs that one, nothing runs
-/// all.
+/// The whole of a benchmark's `main`: `--list` prints the names and `--about` what this was built
+/// with; a name runs that one, nothing runs all.
 inline int run(const std::vector<Subject>& subjects, int argc, char* argv[]) {
     const std::string wanted = argc > 1 ? argv[1] : "";
+    if (wanted == "--about") {
+#ifdef __clang__
+        std::printf("compiler\tclang %d.%d.%d\n", __clang_major__, __clang_minor__,
+                    __clang_patchlevel__);
+#else
+        std::printf("compiler\tg++ %d.%d.%d\n", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
+#endif
+        std::printf("boost\t%d.%d.%d\n", BOOST_VERSION / 100'000, BOOST_VERSION / 100 % 1000,
+                    BOOST_VERSION % 100);
+        return 0;
+    }
     bool found = wanted.empty() || wanted == "--list";
     for (const Subject& subject : subjects) {
         if (wanted == "--list") {

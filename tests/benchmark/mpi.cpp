@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // MPI as a peer of queues: two ranks, messages from one to the other. Run as
-// `mpiexec -n 2 benchmark_mpi SUBJECT`; a subject that MPI has no part in is nothing.
+// `mpiexec -n 2 benchmark_mpi SUBJECT`; `--list` prints those that MPI has a part in.
 #include "measure.hpp"
 
 #include <cstddef>
@@ -67,11 +67,6 @@ struct Subject {
 }  // namespace
 
 int main(int argc, char* argv[]) {
-    MPI_Init(&argc, &argv);
-    int rank = 0;
-    int ranks = 0;
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     const std::string wanted = argc > 1 ? argv[1] : "";
     const auto gigabytes = [](std::size_t size) {
         return benchmark::rate("GB/s", static_cast<double>(size) * 1e-9);
@@ -85,6 +80,15 @@ int main(int argc, char* argv[]) {
         {"pipe, send_bytes of 1 MiB", 1 << 20, gigabytes(1 << 20), 100, one_way},
         {"pipe, send_bytes of 64 MiB into a buffer", 1 << 26, gigabytes(1 << 26), 2, one_way},
     };
+    if (wanted == "--list") {
+        for (const Subject& subject : subjects) std::printf("%s\n", subject.name);
+        return 0;
+    }
+    MPI_Init(&argc, &argv);
+    int rank = 0;
+    int ranks = 0;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     for (const Subject& subject : subjects) {
         if (wanted != subject.name || ranks != 2) continue;
         std::vector<char> buffer(subject.size, 'x');
