@@ -9,11 +9,11 @@ import os
 import platform
 import statistics
 import sys
+import textwrap
 
 from catalogue import GROUPS, OTHERS, Subject
 
-UNITS_OF_TIME = {"ns", "µs", "ms", "s"}
-LESS_IS_BETTER = UNITS_OF_TIME | {"%"}
+LESS_IS_BETTER = {"ns", "µs", "ms", "s", "%"}
 
 
 class Figures:
@@ -52,6 +52,8 @@ class Figures:
 
     def ratio(self, name, who):
         """How many times as good ours is, as the median of the rounds' ratios."""
+        if self.units[name] == "%":
+            return None  # of nothing
         pairs = [(self.of_round(each, name, "ours"), self.of_round(each, name, who)) for each in self.rounds]
         if self.units[name] in LESS_IS_BETTER:
             pairs = [(other, ours) for ours, other in pairs]
@@ -68,6 +70,11 @@ def shown(value):
         return "0"
     digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 0.1 else 4
     return f"{value:,.{digits}f}"
+
+
+def factor(value):
+    """A requirement: 100 and 1.3 as they are, a third and a half in words."""
+    return {1 / 3: "a third of", 1 / 2: "half of"}.get(value, f"{value:g} ×")
 
 
 def spread(values):
@@ -89,19 +96,19 @@ def required(figures, subject):
         if ratio is None:
             continue
         if figures.units[subject.name] in LESS_IS_BETTER and least < 1:
-            text = f"at most {shown(1 / least)} × the {OTHERS[who]}"
+            text = f"≤ {factor(round(1 / least, 2))} {OTHERS[who]}"
         else:
-            text = f"{least:.2g} × {'the ' if least < 1 else ''}{OTHERS[who]}"
+            text = f"≥ {factor(least)} {OTHERS[who]}"
         yield text, ratio >= least
     if subject.at_most is not None:
         ours = statistics.median(figures.values(subject.name, "ours"))
-        yield f"at most {subject.at_most:g} {figures.units[subject.name]}", ours <= subject.at_most
+        yield f"≤ {subject.at_most:g} {figures.units[subject.name]}", ours <= subject.at_most
 
 
 def table(figures, subjects):
     """The rows of a Markdown table; columns in which there is nothing are left out."""
     others = [who for who in OTHERS if any(figures.values(subject.name, who) for subject in subjects)]
-    rows = [["", "unit", "ours", "min … max", *(OTHERS[who] for who in others), "required", "distance, µs"]]
+    rows = [["", "unit", "ours", "min … max", *(OTHERS[who] for who in others), "aim", "distance, µs"]]
     for subject in subjects:
         ours = figures.values(subject.name, "ours")
         distance = [value for value in figures.values(subject.name, "distance") if value > 0]
@@ -151,7 +158,7 @@ def about(figures):
         "date": datetime.date.today().isoformat(),
         "processor": f"{processor()}, {len(os.sched_getaffinity(0))} cores for this",
         "kernel": f"{platform.system()} {platform.release().split('-')[0]}",
-        "compiler": figures.about.get("compiler", "") + ", CMake's Release",
+        "compiler": figures.about.get("compiler", "") + ", -O3",
         "CPython": platform.python_version(),
         "Boost": figures.about.get("boost", ""),
         "MPI": figures.about.get("mpi", ""),
@@ -163,14 +170,18 @@ def about(figures):
     return [["", "here"], *([key, value] for key, value in facts.items() if value)]
 
 
+def paragraph(text, indent=""):
+    return textwrap.fill(text, 110, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
 def page(figures, template):
     parts = []
     for title, says, rows, subjects in sections(figures):
         parts.append(f"## {title}")
         if says:
-            parts.append(says)
+            parts.append(paragraph(says))
         parts.append(markdown(rows))
-        words = [f"- **{each.label}**: {each.says}" for each in subjects if each.says]
+        words = [paragraph(f"- **{each.label}**: {each.says}", "  ") for each in subjects if each.says]
         if words:
             parts.append("\n".join(words))
     with open(template) as text:
