@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// What the benchmarks share: a figure as one line, `name who value unit`; children and shared memory
-// of the bare kind, for limits and peers; how far apart two processors are; and `race`, which
-// measures whoever takes part in a subject one after another.
+// What the benchmarks share: a figure as one line, `name who value unit`; children and shared
+// memory of the bare kind, for limits and peers; how far apart two processors are; and `race`,
+// which measures whoever takes part in a subject one after another.
 #pragma once
 
 #include <boost/version.hpp>
@@ -81,8 +81,9 @@ private:
 template <class T>
 class Mapped {
 public:
-    Mapped() : memory_(::mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE,
-                              MAP_SHARED | MAP_ANONYMOUS, -1, 0)) {
+    Mapped()
+        : memory_(::mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+                         0)) {
         if (memory_ == MAP_FAILED) throw std::bad_alloc();
         ::new (memory_) T();
     }
@@ -137,19 +138,18 @@ struct PingPong {
 /// How far apart the first two processors are: microseconds that a cache line needs to go there and
 /// back. The best of some, for whatever disturbs makes it longer; 0 if there is one processor only.
 inline double core_distance() {
-    constexpr int trips = 10'000;
+    constexpr int trips = 2'000;
     const auto all = processors();
     if (all.size() < 2) return 0;
     double best = std::numeric_limits<double>::max();
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < 20; ++i) {
         PingPong words;
         std::atomic<bool> ready{false};
         std::thread other([&] {
             stay_on({all[1]});
             ready = true;
             for (int trip = 1; trip <= trips; ++trip) {
-                while (words.ping.load(std::memory_order_acquire) != trip) {
-                }
+                while (words.ping.load(std::memory_order_acquire) != trip) {}
                 words.pong.store(trip, std::memory_order_release);
             }
         });
@@ -159,8 +159,7 @@ inline double core_distance() {
             best = std::min(best, seconds([&] {
                                 for (int trip = 1; trip <= trips; ++trip) {
                                     words.ping.store(trip, std::memory_order_release);
-                                    while (words.pong.load(std::memory_order_acquire) != trip) {
-                                    }
+                                    while (words.pong.load(std::memory_order_acquire) != trip) {}
                                 }
                             }));
         });
@@ -185,8 +184,8 @@ struct Unit {
 inline Unit rate(std::string name, double scale) { return {std::move(name), scale, false}; }
 inline Unit microseconds() { return {"µs", 1e6, true}; }
 
-/// The figure of a run that takes `least` seconds or more, after shorter ones that find out how many
-/// that are, and warm up what can be warmed. Counts are multiples of `step`.
+/// The figure of a run that takes `least` seconds or more, after shorter ones that find out how
+/// many that are, and warm up what can be warmed. Counts are multiples of `step`.
 inline double measure(const Contender& contender, const Unit& unit, long first, long step,
                       double least) {
     for (long count = (first + step - 1) / step * step;;) {
@@ -200,8 +199,8 @@ inline double measure(const Contender& contender, const Unit& unit, long first, 
     }
 }
 
-/// Measures all contenders one after another and prints their figures, and before them how far apart
-/// the processors are.
+/// Measures all contenders one after another and prints their figures, and before them how far
+/// apart the processors are.
 inline void race(const std::string& name, const Unit& unit, long first,
                  const std::vector<Contender>& contenders, long step = 1, double least = 0.3) {
     print(name, "distance", core_distance(), "µs");

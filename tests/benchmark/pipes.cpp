@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// Pipes beside a bare pair of sockets and a bare copying ring. What each subject is, and the same in
-// CPython, is in pipes.py.
+// Pipes beside a bare pair of sockets and a bare copying ring. What each subject is, and the same
+// in CPython, is in pipes.py.
 #include <multiprocessing/connection.hpp>
 #include <multiprocessing/process.hpp>
 
@@ -180,12 +180,13 @@ void arrays(const std::string& name) {
 }  // namespace
 
 int main(int argc, char* argv[]) {
-    return benchmark::run({{"pipe round trip of an int", round_trip},
-                           {"pipe round trip of an int, on one core", round_trip_on_one_core},
-                           {"pipe, send_bytes of 1 MiB", raw_bytes<1>},
-                           {"pipe, send_bytes of 64 MiB", raw_bytes<64>},
-                           {"pipe, send_bytes of 64 MiB into a buffer", raw_bytes_into_a_buffer<64>},
-                           {"pipe, send of 64 MiB bytes", bytes_objects},
-                           {"pipe, send of 64 MiB arrays", arrays}},
-                          argc, argv);
+    return benchmark::run(
+        {{"pipe round trip of an int", round_trip},
+         {"pipe round trip of an int, on one core", round_trip_on_one_core},
+         {"pipe, send_bytes of 1 MiB", raw_bytes<1>},
+         {"pipe, send_bytes of 64 MiB", raw_bytes<64>},
+         {"pipe, send_bytes of 64 MiB into a buffer", raw_bytes_into_a_buffer<64>},
+         {"pipe, send of 64 MiB bytes", bytes_objects},
+         {"pipe, send of 64 MiB arrays", arrays}},
+        argc, argv);
 }

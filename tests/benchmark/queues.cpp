@@ -156,29 +156,26 @@ double boost_between(int producers, int consumers, std::size_t slots, std::size_
 }
 
 void ints(const std::string& name) {
-    benchmark::race(
-        name, benchmark::rate("M/s", 1e-6), 100'000,
-        {{"ours", [](long n) { return ours_to_here(7, n); }},
-         {"limit", bare_to_here},
-         {"spsc", bare_spsc},
-         {"boost", [](long n) { return boost_between(1, 1, 1024, sizeof(int), n); }}});
+    benchmark::race(name, benchmark::rate("M/s", 1e-6), 100'000,
+                    {{"ours", [](long n) { return ours_to_here(7, n); }},
+                     {"limit", bare_to_here},
+                     {"spsc", bare_spsc},
+                     {"boost", [](long n) { return boost_between(1, 1, 1024, sizeof(int), n); }}});
 }
 
 void ints_between_four(const std::string& name) {
-    benchmark::race(
-        name, benchmark::rate("M/s", 1e-6), 100'000,
-        {{"ours", [](long n) { return ours_between(2, 2, 7, n); }},
-         {"limit", [](long n) { return bare_between(2, 2, n); }},
-         {"boost", [](long n) { return boost_between(2, 2, 1024, sizeof(int), n); }}},
-        2);
+    benchmark::race(name, benchmark::rate("M/s", 1e-6), 100'000,
+                    {{"ours", [](long n) { return ours_between(2, 2, 7, n); }},
+                     {"limit", [](long n) { return bare_between(2, 2, n); }},
+                     {"boost", [](long n) { return boost_between(2, 2, 1024, sizeof(int), n); }}},
+                    2);
 }
 
 void strings(const std::string& name) {
-    benchmark::race(
-        name, benchmark::rate("GB/s", 1024e-9), 50'000,
-        {{"ours", [](long n) { return ours_to_here(std::string(1024, 'x'), n); }},
-         {"limit", benchmark::copy_through_ring<1024, 256>},
-         {"boost", [](long n) { return boost_between(1, 1, 256, 1024, n); }}});
+    benchmark::race(name, benchmark::rate("GB/s", 1024e-9), 50'000,
+                    {{"ours", [](long n) { return ours_to_here(std::string(1024, 'x'), n); }},
+                     {"limit", benchmark::copy_through_ring<1024, 256>},
+                     {"boost", [](long n) { return boost_between(1, 1, 256, 1024, n); }}});
 }
 
 template <std::size_t Size, std::size_t Slots>
@@ -206,8 +203,7 @@ double fifo(int producers, int consumers, std::size_t at_once, long count) {
             try {
                 queue.put({i, i, i, i, i}, 10ms);
                 ++i;
-            } catch (const mp::Full&) {
-            }
+            } catch (const mp::Full&) {}
         }
     };
     const auto consume = [&] {
@@ -313,7 +309,8 @@ double spinning_trips(long count) {
     const benchmark::Mapped<benchmark::PingPong> words;
     const benchmark::Child echo([&] {
         for (int trip = 1; trip <= count; ++trip) {
-            for (benchmark::Patience patience; words->ping.load(std::memory_order_acquire) != trip;) {
+            for (benchmark::Patience patience;
+                 words->ping.load(std::memory_order_acquire) != trip;) {
                 patience.wait();
             }
             words->pong.store(trip, std::memory_order_release);
@@ -323,7 +320,8 @@ double spinning_trips(long count) {
     return benchmark::seconds([&] {
         while (++trip <= count) {
             words->ping.store(trip, std::memory_order_release);
-            for (benchmark::Patience patience; words->pong.load(std::memory_order_acquire) != trip;) {
+            for (benchmark::Patience patience;
+                 words->pong.load(std::memory_order_acquire) != trip;) {
                 patience.wait();
             }
         }

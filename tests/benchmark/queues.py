@@ -63,7 +63,8 @@ def strings(name):
 def arrays(size, first):
     def run(name):
         # Bytes are what CPython is fastest with, though they are no numbers.
-        for who, item in [("cpython", array.array("d", [1.5]) * (size // 8)), ("cpython, bytes", bytes(size))]:
+        doubles = array.array("d", [1.5]) * (size // 8)
+        for who, item in [("cpython", doubles), ("cpython, bytes", bytes(size))]:
             measure.rate(name, "GB/s", size * 1e-9, lambda count: to_here(item, count), first, who=who)
 
     return run

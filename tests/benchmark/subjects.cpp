@@ -6,6 +6,7 @@
 
 #include "measure.hpp"
 
+#include <algorithm>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -28,26 +29,23 @@ void pool_map(const std::string& name) {
     std::iota(numbers.begin(), numbers.end(), 0);
     const mp::Pool pool(2);
     pool.map(square, mp::range(1000));
-    print(name, "ours", items / seconds([&] { pool.map(square, numbers); }) / 1e6,
-          "M/s");
-    // The limit: what one process needs to do it, write it down and read it back.
+    const double ours = seconds([&] { pool.map(square, numbers); });
+    print(name, "ours", items / ours / 1e6, "M/s");
+    // What one process needs to do it, write it down and read it back.
     std::vector<int> squares(items);
-    print(name, "limit", items / seconds([&] {
-              for (int i = 0; i < items; ++i) squares[static_cast<std::size_t>(i)] = square(numbers[static_cast<std::size_t>(i)]);
-              asm volatile("" ::"r"(squares.data()) : "memory");
-          }) / 1e6, "M/s");
+    const double limit = seconds([&] {
+        std::transform(numbers.begin(), numbers.end(), squares.begin(), square);
+        asm volatile("" ::"r"(squares.data()) : "memory");
+    });
+    print(name, "limit", items / limit / 1e6, "M/s");
 }
 
-void pool_apply(const std::string& name) {
-    constexpr int calls = 5000;
-    const mp::Pool pool(2);
-    pool.apply(square, 1);
-    print(name, "ours", seconds([&] {
-              for (int i = 0; i < calls; ++i) static_cast<void>(pool.apply(square, i));
-          }) / calls * 1e6, "µs");
+/// Seconds for so many bytes to go to a child through one pipe and back through another.
+double byte_trips(int count) {
     int there[2];
     int back[2];
-    if (::pipe(there) != 0 || ::pipe(back) != 0) return;
+    if (::pipe(there) != 0 || ::pipe(back) != 0) return 0;
+    double taken = 0;
     {
         const Child echo([&] {
             ::close(there[1]);
@@ -55,42 +53,59 @@ void pool_apply(const std::string& name) {
                 if (::write(back[1], &byte, 1) != 1) break;
             }
         });
-        print(name, "limit", seconds([&] {
-                  for (int i = 0; i < calls; ++i) {
-                      char byte = 0;
-                      if (::write(there[1], &byte, 1) != 1 || ::read(back[0], &byte, 1) != 1) return;
-                  }
-              }) / calls * 1e6, "µs");
+        taken = seconds([&] {
+            for (int i = 0; i < count; ++i) {
+                char byte = 0;
+                if (::write(there[1], &byte, 1) != 1 || ::read(back[0], &byte, 1) != 1) return;
+            }
+        });
         ::close(there[1]);
     }
     for (const int fd : {there[0], back[0], back[1]}) ::close(fd);
+    return taken;
+}
+
+void pool_apply(const std::string& name) {
+    constexpr int calls = 5000;
+    const mp::Pool pool(2);
+    pool.apply(square, 1);
+    const double ours = seconds([&] {
+        for (int i = 0; i < calls; ++i) static_cast<void>(pool.apply(square, i));
+    });
+    print(name, "ours", ours / calls * 1e6, "µs");
+    print(name, "limit", byte_trips(calls) / calls * 1e6, "µs");
 }
 
 void pool_imap(const std::string& name) {
     constexpr int items = 50'000;
     const mp::Pool pool(2);
     pool.map(square, mp::range(1000));
-    print(name, "ours", items / seconds([&] {
-              for (const int each : pool.imap_unordered(square, mp::range(items))) static_cast<void>(each);
-          }) / 1e3, "k/s");
+    const double ours = seconds([&] {
+        for (const int each : pool.imap_unordered(square, mp::range(items))) {
+            static_cast<void>(each);
+        }
+    });
+    print(name, "ours", items / ours / 1e3, "k/s");
 }
 
 void locks(const std::string& name) {
     constexpr int pairs = 2'000'000;
     const mp::Lock lock;
-    print(name, "ours", seconds([&] {
-              for (int i = 0; i < pairs; ++i) {
-                  lock.acquire();
-                  lock.release();
-              }
-          }) / pairs * 1e9, "ns");
+    const double ours = seconds([&] {
+        for (int i = 0; i < pairs; ++i) {
+            lock.acquire();
+            lock.release();
+        }
+    });
+    print(name, "ours", ours / pairs * 1e9, "ns");
     mp::shm::RobustMutex bare;
-    print(name, "limit", seconds([&] {
-              for (int i = 0; i < pairs; ++i) {
-                  bare.lock();
-                  bare.unlock();
-              }
-          }) / pairs * 1e9, "ns");
+    const double limit = seconds([&] {
+        for (int i = 0; i < pairs; ++i) {
+            bare.lock();
+            bare.unlock();
+        }
+    });
+    print(name, "limit", limit / pairs * 1e9, "ns");
 }
 
 }  // namespace

@@ -115,7 +115,7 @@ def table(figures, subjects):
         rows.append([subject.label, figures.units[subject.name],
                      f"**{shown(statistics.median(ours))}**", spread(ours),
                      *(cell(figures, subject.name, who) for who in others),
-                     "; ".join(f"{text} {'✓' if met else '✗'}" for text, met in required(figures, subject)),
+                     "; ".join(f"{aim} {'✓' if met else '✗'}" for aim, met in required(figures, subject)),
                      spread(distance) if distance else ""])
     kept = [i for i in range(len(rows[0])) if i < 4 or any(row[i] for row in rows[1:])]
     return [[row[i] for i in kept] for row in rows]
