@@ -17,12 +17,14 @@ LESS_IS_BETTER = {"ns", "µs", "ms", "s", "%"}
 
 
 class Figures:
-    """The values of each round, by name and who; `ours, get_many` is a name of its own."""
+    """The values of each round, by name and who. Who is `ours, get_many` is ours under a name of its
+    own, and the others are the same for both."""
 
     def __init__(self, lines):
         self.rounds = []
         self.units = {}
         self.about = {}
+        self.base = {}
         for line in lines:
             line = line.rstrip("\n")
             if line == "# round":
@@ -33,7 +35,8 @@ class Figures:
             else:
                 name, who, value, unit = line.split("\t")
                 if who.startswith("ours, "):
-                    name, who = f"{name}, {who.removeprefix('ours, ')}", "ours"
+                    base, name, who = name, f"{name}, {who.removeprefix('ours, ')}", "ours"
+                    self.base[name] = base
                 self.rounds[-1][name, who].append(float(value))
                 if who != "distance":
                     self.units[name] = unit
@@ -44,11 +47,9 @@ class Figures:
         return [value for value in found if value is not None]
 
     def of_round(self, each, name, who):
-        while (name, who) not in each:
-            name, comma, _ = name.rpartition(", ")
-            if not comma or who == "ours":
-                return None
-        return statistics.median(each[name, who])
+        if who != "ours":
+            name = self.base.get(name, name)
+        return statistics.median(each[name, who]) if (name, who) in each else None
 
     def ratio(self, name, who):
         """How many times as good ours is, as the median of the rounds' ratios."""
