@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // What it costs to start a process and wait for its end, beside the bare system calls, in turn
-// within one run; then the same with much memory. One line a figure, `name who value unit`, as in
-// subjects.cpp.
+// within one run; then the same with much memory. The same in CPython, without more memory, is in
+// processes.py.
 #include <multiprocessing/context.hpp>
 
+#include "measure.hpp"
+
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -28,12 +29,7 @@ namespace {
 constexpr const char* leave_at_once = "--leave-at-once";
 constexpr const char* measure_fork = "--measure-fork";
 
-double microseconds(const std::function<void()>& run) {
-    const auto begin = std::chrono::steady_clock::now();
-    run();
-    return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin)
-        .count();
-}
+double microseconds(const std::function<void()>& run) { return benchmark::seconds(run) * 1e6; }
 
 double median(std::vector<double>& values) {
     const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -42,8 +38,7 @@ double median(std::vector<double>& values) {
 }
 
 void print(const std::string& name, const char* who, double value) {
-    std::printf("%s\t%s\t%.6g\tµs\n", name.c_str(), who, value);
-    std::fflush(stdout);
+    benchmark::print(name, who, value, "µs");
 }
 
 /// The two in turn, `times` times each, as medians.
@@ -135,6 +130,21 @@ void measure(const std::string& with, int times) {
     print(of("forkserver"), "limit", median(limits));
 }
 
+void alone(const std::string&) { measure("", 200); }
+
+void with_more_memory(const std::string&) {
+    {
+        const Ballast ballast(std::size_t{10} << 20);
+        measure(", 10 MiB more", 100);
+    }
+    const char* const most = std::getenv("MULTIPROCESSING_BENCHMARK_GIB");
+    const std::size_t gigabytes = most == nullptr ? 4 : std::strtoul(most, nullptr, 10);
+    if (gigabytes > 0) {
+        const Ballast ballast(gigabytes << 30);
+        measure(", " + std::to_string(gigabytes) + " GiB more", 20);
+    }
+}
+
 }  // namespace
 
 int main(int argc, char* argv[]) {
@@ -147,15 +157,6 @@ int main(int argc, char* argv[]) {
         return 0;
     }
     mp::freeze_support();
-    measure("", 200);
-    {
-        const Ballast ballast(std::size_t{10} << 20);
-        measure(", 10 MiB more", 100);
-    }
-    const char* const most = std::getenv("MULTIPROCESSING_BENCHMARK_GIB");
-    const std::size_t gigabytes = most == nullptr ? 4 : std::strtoul(most, nullptr, 10);
-    if (gigabytes > 0) {
-        const Ballast ballast(gigabytes << 30);
-        measure(", " + std::to_string(gigabytes) + " GiB more", 20);
-    }
+    return benchmark::run({{"processes", alone}, {"processes, more memory", with_more_memory}}, argc,
+                          argv);
 }

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: BSL-1.0
+#
+# What is measured: the groups of subjects in the order of the tables, a sentence on each, and what is
+# required of it.
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass
+class Subject:
+    name: str
+    says: str
+    # At least how many times as good as whom, by name in the lines.
+    required: dict[str, float] = dataclasses.field(default_factory=dict)
+    # At most so much (of what is better when it is less).
+    at_most: float | None = None
+    label: str = ""
+
+    def __post_init__(self):
+        self.label = self.label or self.name
+
+
+@dataclasses.dataclass
+class Group:
+    title: str
+    says: str
+    subjects: list[Subject]
+    # Of those whose names only the programs know.
+    prefix: str = ""
+
+
+# The columns, beside ours, and their headings.
+OTHERS = {
+    "cpython": "CPython",
+    "cpython, bytes": "CPython, bytes",
+    "limit": "bare limit",
+    "spsc": "bare SPSC ring",
+    "socketpair": "bare `socketpair`",
+    "boost": "Boost.Interprocess",
+    "mpi": "MPI",
+}
+
+# Beside `get`, the table of faster-fifo has `get_many`: CPython has none, and is the same in both rows.
+FIFO_SAYS = {
+    (1, 1): "One of each.",
+    (1, 10): "Ten consumers share what one producer makes: nine sleep most of the time.",
+    (10, 1): "One consumer is what all wait for.",
+    (3, 20): "More consumers than anything else.",
+    (20, 3): "More producers than anything else.",
+    (20, 20): "Forty processes on one queue.",
+}
+
+
+def fifo_subjects():
+    for (producers, consumers), says in FIFO_SAYS.items():
+        required = {"cpython": 100 if producers == consumers == 20 else 20}
+        name = f"fifo, {producers} to {consumers}"
+        label = f"{producers} to {consumers}"
+        yield Subject(name, says, required, label=f"{label}, `get`")
+        yield Subject(f"{name}, get_many", "", required, label=f"{label}, `get_many(100)`")
+
+
+GROUPS = [
+    Group("Queues", """\
+One producer, a process of its own, puts; the process that made the queue gets; the time is from the
+producer's start to its join. The queues are unbounded, as `Queue()` is. The limit spins: it does not
+sleep, knows one type, is bounded, and breaks when a peer dies in it.""", [
+        Subject("queue of ints, 1 to 1", """\
+`Queue<int>`, one int after the other. The limit is Vyukov's bounded ring of many producers and many
+consumers with one word in a slot, of 4,096 slots; beside it Lamport's ring of one producer and one
+consumer. Boost's is `message_queue` with room for 1,024 ints, MPI's messages have 8 bytes.""",
+                {"cpython": 100, "limit": 0.5, "mpi": 1}),
+        Subject("queue of ints, 2 to 2", """\
+The same with two producers and two consumers, each a process; the time is from the first start to the
+last join.""",
+                {"cpython": 100}),
+        Subject("queue of 1 KiB strings", """\
+`Queue<std::string>`, strings of 1,024 characters. The limit is a ring of one producer and one consumer
+whose 256 slots are copied into and out of.""",
+                {"cpython": 15}),
+        Subject("queue of 1 MiB arrays", """\
+`Queue<std::vector<double>>`, 131,072 numbers each; in CPython `array.array('d')`, and `bytes` of that
+size beside it, which it is quicker with. The limit is a copying ring of four slots of that size, its
+memory and both ends' touched before.""",
+                {"cpython": 12, "cpython, bytes": 12, "limit": 1 / 3}),
+        Subject("queue of 16 MiB arrays", """\
+The same with 2,097,152 numbers each, and two slots.""",
+                {"cpython": 8, "cpython, bytes": 8}),
+    ]),
+    Group("faster-fifo's table", """\
+The test that the table in the README of [faster-fifo](https://github.com/alex-petrenko/faster-fifo) is
+from, as it is there: producers put a tuple of five ints with a timeout of 10 ms into a queue bounded to
+100,000, consumers get with a timeout of 1 ms until all producers have ended and the queue is empty, and
+the time is from the first start to the last join. Each cell has as many messages as take long enough,
+100,000 to 200,000 in CPython. `get_many(100)` is ours alone; it is compared with CPython's `get`.""",
+          list(fifo_subjects())),
+    Group("Round trips through two queues", """\
+An int goes to a process that waits for it and sends it back through another queue.""", [
+        Subject("queue round trip, spinning", """\
+On two cores and without a pause: neither side waits long. The limit is two cache lines that both sides
+look at without end, MPI's is `MPI_Send` and `MPI_Recv` of 8 bytes.""",
+                at_most=1),
+        Subject("queue round trip, asleep on one core", """\
+Both processes are bound to one core: each must sleep for the other to run. The limit is a word for each
+direction with `FUTEX_WAIT` and `FUTEX_WAKE`.""",
+                {"limit": 1 / 1.3}),
+        Subject("queue round trip, asleep for 1 ms", """\
+The first side sleeps a millisecond before each trip, which does not count, so that the other has fallen
+asleep. The mean of 300 trips.""",
+                {"limit": 1 / 1.3}),
+    ]),
+    Group("Sleepers", "", [
+        Subject("queue with 50 sleepers in get", """\
+50 processes wait in `get` of an empty queue for ten seconds: what they use, together, of one processor.
+Once in a run.""",
+                at_most=0.1),
+    ]),
+    Group("Pipes", """\
+One process sends, another receives. The limit of a round trip is a blocking `read` and `write` of four
+bytes at a bare `socketpair`. That of the others is a copying ring of four slots of 1 MiB, whose memory
+and both ends' was touched before; beside it the same bytes through a bare `socketpair` into memory that
+was touched before.""", [
+        Subject("pipe round trip of an int", """\
+`send` of an int to a process that waits in `recv` and sends it back."""),
+        Subject("pipe round trip of an int, on one core", """\
+The same, both processes bound to one core."""),
+        Subject("pipe, send_bytes of 1 MiB", """\
+`send_bytes` and `recv_bytes`. MPI's are messages of that size into the same memory again and again."""),
+        Subject("pipe, send_bytes of 64 MiB", """\
+The same with 64 MiB; each message received is new memory, here as in CPython.""",
+                {"cpython": 8}),
+        Subject("pipe, send_bytes of 64 MiB into a buffer", """\
+The same with `recv_bytes_into`, which uses one buffer again.""",
+                {"cpython": 8}),
+        Subject("pipe, send of 64 MiB bytes", """\
+`send` and `recv` of a byte string as an object.""",
+                {"cpython": 8}),
+        Subject("pipe, send of 64 MiB arrays", """\
+`send` and `recv` of a `std::vector<double>`; in CPython of an `array.array('d')`.""",
+                {"cpython": 8}),
+    ]),
+    Group("Pools", "", [
+        Subject("pool.map of 10^6 squares", """\
+`map` of a function that squares over 10⁶ ints with two workers. The limit is a loop in one process."""),
+        Subject("pool.apply round trip", """\
+`apply` of that function, one call after the other. The limit is a byte through two pipes and back."""),
+        Subject("pool.imap_unordered, chunks of 1", """\
+`imap_unordered` over 50,000 ints, each a task of its own."""),
+    ]),
+    Group("Locks", "", [
+        Subject("lock and unlock, alone", """\
+`acquire` and `release` of a `Lock` that nobody else wants. The limit is a robust `pthread_mutex`."""),
+    ]),
+    Group("Processes", """\
+Start of a process that ends at once, and its join: medians. The limit of `fork` and `forkserver` is a
+bare `fork` and `waitpid`, that of `spawn` a bare `posix_spawn` of the program itself. With more memory,
+which was touched, `fork` has more to copy.""", [], prefix="process, "),
+]
