@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 
 namespace multiprocessing::shm {
@@ -36,6 +37,7 @@ private:
     static constexpr int least_pauses = 4;
     static constexpr int long_pause = 32;    // most of a microsecond
     static constexpr int most_pauses = 512;  // then its holder is not running
+    static constexpr std::chrono::milliseconds nap{20};  // then it is looked whether it lives
 
     void wait();
     void wake() noexcept {
@@ -64,7 +66,7 @@ inline void ProcessMutex::wait() {
         }
     }
     bool slept = false;
-    for (auto nap = growing_naps.first;;) {
+    for (;;) {
         sleepers_.store(1, std::memory_order_seq_cst);
         if (free()) break;
         HolderId holder = holder_.load(std::memory_order_relaxed);
@@ -75,7 +77,6 @@ inline void ProcessMutex::wait() {
             holder_.compare_exchange_strong(holder, me, std::memory_order_acquire)) {
             break;
         }
-        nap = std::min(nap * 2, patience);
     }
     // Others may sleep on, and who woke this one has taken the flag down.
     if (slept) sleepers_.store(1, std::memory_order_relaxed);

@@ -166,6 +166,7 @@ private:
         }
     };
 
+    static constexpr std::ptrdiff_t prefetch_ahead = 512;
     static constexpr std::uint64_t least_segment = 4096;
     static constexpr std::uint64_t most_segment = 65536;
     static constexpr std::uint64_t enough_segments = 8;  // before await_used_memory() for another

@@ -54,6 +54,7 @@ inline void Ring::settle_pending() {
         segment = segment_at(cursor_.segment);
     }
     std::byte* const at = segment->data() + cursor_.position;
+    __builtin_prefetch(at + prefetch_ahead, 1);  // it may still be in the consumer's cache
     std::memcpy(at, &header, sizeof header);
     cursor_.position += record;
     ++reserved_;
@@ -122,6 +123,7 @@ inline void Ring::Putter::put_run(Block& run, std::uint64_t size) {
         }
         const std::byte* const bytes = segment->data() + cursor_.position + sizeof header;
         shown_ = header.record_bytes();
+        __builtin_prefetch(bytes + prefetch_ahead);
         if (header.kind() == RecordHeader::inlined) [[likely]] {
             record = {{bytes, header.size()}, nullptr};
             return true;

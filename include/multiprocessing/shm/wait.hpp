@@ -13,6 +13,7 @@
 #include <chrono>
 #include <climits>
 #include <cstdint>
+#include <thread>
 
 namespace multiprocessing::shm {
 
@@ -21,7 +22,8 @@ namespace multiprocessing::shm {
 inline constexpr std::chrono::milliseconds patience{50};
 
 /// How many steps a wait of this thread spins before it sleeps: waking a sleeper costs 20 to 50 µs,
-/// so spinning pays where answers are quick, and is given up where they are not.
+/// so spinning pays where answers are quick, and is given up where they are not. Now and then it is
+/// tried again at full length: two who have given it up would else sleep for each other for ever.
 class Spin {
 public:
     template <class Ready>
@@ -31,15 +33,21 @@ public:
     /// After how many steps; -1 if in vain.
     template <class Ready>
     static int steps_until(Ready& ready) {
-        if (alone()) return -1;
+        const bool alone = Spin::alone();
         for (int step = 0; step < steps_; ++step) {
             if (ready()) {
                 steps_ = std::min(steps_ * 2, most);
                 return step;
             }
-            os::spin_pause();
+            if (alone && step != 0) return -1;
+            // Who is to answer may be waiting for this very processor.
+            if (alone || step % between_yields == between_yields - 1) {
+                std::this_thread::yield();
+            } else {
+                os::spin_pause();
+            }
         }
-        steps_ = std::max(steps_ / 2, least);
+        steps_ = ++failures_ % between_trials == 0 ? most : std::max(steps_ / 2, least);
         return -1;
     }
     /// Is there but one processor for this process? Looked up once; threads that do so at the same
@@ -56,19 +64,23 @@ public:
 private:
     static constexpr int most = 2048;
     static constexpr int least = 64;
+    static constexpr int between_yields = 64;
+    static constexpr unsigned between_trials = 16;
     static inline thread_local int steps_ = most;
+    static inline thread_local unsigned failures_ = 0;
     static inline constinit std::atomic<int> processors_{0};  // 0: not known yet
 };
 
-/// How long a sleeper sleeps at a time: `first`, then twice as long each time, up to `most`.
+/// How long a sleeper sleeps at a time: `first`, then four times as long each time, up to `most`.
 struct Naps {
     std::chrono::milliseconds first{patience};
     std::chrono::milliseconds most{patience};
 };
 
 /// For waits that may be long and that many may be in: after a while a sleeper costs a few
-/// microseconds a second. Short at first, see rouse().
-inline constexpr Naps growing_naps{std::chrono::milliseconds(1), std::chrono::milliseconds(500)};
+/// microseconds a second. (Naps shorter than the kernel's tick would double the price of a sleep: a
+/// timer that is the next to go off has to be told to the hardware.)
+inline constexpr Naps growing_naps{patience, std::chrono::milliseconds(900)};
 
 /// A place to wait at: bit 0 says that somebody may be asleep, the rest counts so that no wake-up
 /// falls between a sleeper's last look and its sleep.
@@ -100,7 +112,7 @@ public:
     /// until that one runs, who then has to call this for what it leaves. So a burst of changes costs
     /// one system call. There is no fence either: the processor may look at the flag before it has
     /// shown the change to others. Against that a sleeper pauses before its last look for longer than
-    /// that takes, and its first nap is short.
+    /// that takes; and should it not have, its nap ends.
     void rouse() noexcept {
         if ((word_.load(std::memory_order_relaxed) & sleepers) != 0) [[unlikely]] rouse_one();
     }
@@ -124,7 +136,9 @@ bool WaitWord::sleep_until(Ready ready, Prepare prepare, os::Deadline deadline, 
         const std::uint32_t mine = (seen + 2) | sleepers;
         if (!word_.compare_exchange_weak(seen, mine, std::memory_order_seq_cst)) continue;
         prepare();
-        for (int pause = 0; pause < settling; ++pause) os::spin_pause();
+        if (!Spin::alone()) {
+            for (int pause = 0; pause < settling; ++pause) os::spin_pause();
+        }
         if (ready()) return true;
         const bool woken = os::futex_wait(word_, mine, os::Deadline::after(nap).earlier(deadline));
         // Others may sleep on; who roused this one has taken the flag down.
@@ -133,7 +147,7 @@ bool WaitWord::sleep_until(Ready ready, Prepare prepare, os::Deadline deadline, 
         if (deadline.expired()) return false;
         if (!woken) {
             idle();
-            nap = std::min(nap * 2, naps.most);
+            nap = std::min(nap * 4, naps.most);
         }
     }
 }
