@@ -12,6 +12,7 @@
 #include <multiprocessing/process.hpp>
 #include <multiprocessing/queues.hpp>
 #include <multiprocessing/range.hpp>
+#include <multiprocessing/reduction.hpp>
 #include <multiprocessing/sharedctypes.hpp>
 #include <multiprocessing/synchronize.hpp>
 #include <multiprocessing/timeout.hpp>

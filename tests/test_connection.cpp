@@ -130,6 +130,19 @@ TEST_CASE("a one-way pipe goes one way", "[connection]") {
     CHECK_THROWS_AS(mp::Connection(mp::os::socket_pair().first, false, false), mp::ValueError);
 }
 
+TEST_CASE("a descriptor that is none is an error", "[connection]") {
+    for (const int number : {-1, -5}) {
+        CHECK_THROWS_AS(mp::Connection(mp::os::Fd(number)), mp::ValueError);
+    }
+    auto [ours, theirs] = mp::os::socket_pair();
+    const mp::Connection robbed(std::move(ours));
+    ::close(robbed.fileno());
+    CHECK(error_of([&] { robbed.send(1); }) == EBADF);
+    CHECK(error_of([&] { static_cast<void>(robbed.recv<int>()); }) == EBADF);
+    CHECK(error_of([&] { static_cast<void>(robbed.poll()); }) == EBADF);
+    CHECK(error_of([&] { static_cast<void>(robbed.poll(std::nullopt)); }) == EBADF);
+}
+
 TEST_CASE("send_bytes sends a part of a buffer", "[connection]") {
     auto [a, b] = mp::Pipe();
     const std::string text = "abcdefghijklmnopqrstuvwxyz";

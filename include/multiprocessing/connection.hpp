@@ -57,7 +57,8 @@ class Connection {
 public:
     /// A closed one, to be assigned to.
     Connection() noexcept = default;
-    /// Takes over a stream socket. Throws ValueError when it is neither readable nor writable.
+    /// Takes over a stream socket. Throws ValueError when it is none at all (-1), and when it is to
+    /// be neither readable nor writable.
     explicit Connection(os::Fd socket, bool readable = true, bool writable = true);
 
     /// Pickles the object and sends it as one message. Whatever fails before the first byte (a
@@ -188,6 +189,7 @@ std::vector<Waitable> wait(R&& objects, Timeout timeout = {}) {
 // -------------------------------------------------------------------------------------------------
 
 inline Connection::Connection(os::Fd socket, bool readable, bool writable) {
+    if (!socket) throw ValueError("invalid handle: the socket is none, its number negative");
     if (!readable && !writable) {
         throw ValueError("at least one of `readable` and `writable` must be true");
     }
@@ -281,7 +283,13 @@ inline std::size_t Connection::recv_bytes_into(std::span<std::byte> buffer,
 }
 
 inline bool Connection::poll(Timeout timeout) const {
-    return os::poll(channel().for_reading()->get(), os::poll_in, timeout);
+    const auto socket = channel().for_reading();
+    os::PollEntry entry{socket->get(), os::poll_in, 0};
+    const bool ready = os::poll({&entry, 1}, timeout) != 0;
+    if ((entry.revents & os::poll_invalid) != 0) {
+        runtime::throw_bad_descriptor("poll: the descriptor is closed, or was never open");
+    }
+    return ready;
 }
 
 inline std::pair<Connection, Connection> Pipe(bool duplex) {

@@ -6,8 +6,11 @@
 #include "conformance/helpers.hpp"
 #include "support/catch.hpp"
 
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <system_error>
+#include <variant>
 #include <vector>
 
 namespace mp = multiprocessing;
@@ -45,6 +48,20 @@ struct Moody {
     void serialize(Archive& archive, unsigned) {
         if (fails) throw std::runtime_error("I will not go");
         archive & fails;
+    }
+};
+
+struct Unserializable : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// Its pickling always fails, and is noted.
+struct NotSerializable {
+    mutable bool was_called = false;
+    template <class Archive>
+    void serialize(Archive&, unsigned) {
+        was_called = true;
+        throw Unserializable("not in this world");
     }
 };
 
@@ -159,6 +176,18 @@ TEST_CASE("_TestQueue.test_queue_feeder_donot_stop_onexc", "[queue][conformance]
     queue.put(Moody{false}, true, patient);
     CHECK(queue.full());
     CHECK_FALSE(queue.get(true, patient).fails);
+    CHECK(queue.empty());
+}
+
+// There is no feeder and no hook: who puts has the object, and gets the exception.
+TEST_CASE("_TestQueue.test_queue_feeder_on_queue_feeder_error", "[queue][conformance]") {
+    using Item = std::variant<NotSerializable, bool>;
+    const mp::Queue<Item> queue;
+    const Item item;
+    CHECK_THROWS_AS(queue.put(item), Unserializable);
+    CHECK(std::get<NotSerializable>(item).was_called);
+    queue.put(Item(true));
+    CHECK(std::get<bool>(queue.get(true, patient)));
     CHECK(queue.empty());
 }
 

@@ -51,7 +51,7 @@ public:
     /// Takes a copy of a descriptor along. Throws PicklingError where the carrier has no way to.
     std::size_t add_descriptor(int fd) {
         if (!carries_descriptors_)
-            throw PicklingError("a Connection cannot travel in " + std::string(carrier_) +
+            throw PicklingError("a Connection or DupFd cannot travel in " + std::string(carrier_) +
                                 ", which carries bytes only: send it through a Connection, or pass "
                                 "it to a Process as an argument");
         descriptors_.push_back(os::duplicate(fd));
