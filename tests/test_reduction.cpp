@@ -96,10 +96,10 @@ TEST_CASE("the way of a descriptor is CPython's", "[reduction]") {
     auto [reading, writing] = mp::os::pipe();
     reduction::send_handle(connection, writing.get());
     std::array<std::byte, 10> bytes{};
-    std::vector<mp::os::Fd> descriptors;
+    mp::os::ReceivedDescriptors descriptors;
     CHECK(mp::os::receive_some(peer.get(), bytes, &descriptors) == 1);
     CHECK(bytes[0] == std::byte{1});
-    CHECK(descriptors.size() == 1);
+    CHECK(descriptors.all.size() == 1);
 }
 
 TEST_CASE("what is no descriptor is not received as one", "[reduction]") {

@@ -7,8 +7,11 @@
 #include <multiprocessing/bytes.hpp>
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/os/fd.hpp>
+#include <multiprocessing/os/memory.hpp>
 #include <multiprocessing/os/poll.hpp>
 #include <multiprocessing/os/socket.hpp>
+#include <multiprocessing/pickle/buffer.hpp>
+#include <multiprocessing/pickle/handle.hpp>
 #include <multiprocessing/pickle/message.hpp>
 #include <multiprocessing/runtime/channel.hpp>
 #include <multiprocessing/runtime/object_message.hpp>
@@ -17,6 +20,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -120,6 +124,12 @@ public:
     friend bool operator==(const Connection&, const Connection&) noexcept = default;
 
 private:
+    friend std::pair<Connection, Connection> Pipe(bool duplex);
+    friend struct pickle::Codec<Connection>;
+    Connection(os::Fd socket, bool readable, bool writable, runtime::PipeRef pipe)
+        : channel_(std::make_shared<runtime::Channel>(std::move(socket), readable, writable,
+                                                      std::move(pipe))) {}
+
     [[nodiscard]] runtime::Channel& channel() const {
         if (!channel_) runtime::throw_bad_descriptor("handle is closed");
         return *channel_;
@@ -203,6 +213,13 @@ void Connection::send(const T& object) const {
         pickle::Picklable<Message>,
         "this type cannot be sent: give it a `serialize` as Boost.Serialization asks for");
     static_cast<void>(channel().for_writing());
+    if constexpr (pickle::has_exact_size<Message> && std::same_as<Message, T>) {
+        const std::size_t size = *pickle::exact_size(object);
+        if (channel().is_long(size)) {
+            runtime::send_long_object(channel(), object, size);
+            return;
+        }
+    }
     pickle::Cargo cargo(channel().local(), "a Connection over a network");
     pickle::Scratch scratch;
     pickle::dump<Message>(object, *scratch, &cargo);
@@ -243,17 +260,24 @@ inline bytes Connection::recv_bytes(std::optional<std::ptrdiff_t> maxlength) con
     if (maxlength && *maxlength < 0) {
         throw ValueError("negative maxlength: " + std::to_string(*maxlength));
     }
+    const auto check = [&](std::uint64_t length) {
+        if (!maxlength || length <= static_cast<std::uint64_t>(*maxlength)) return;
+        channel().stop_reading();
+        throw std::system_error(EMSGSIZE, std::system_category(),
+                                "bad message length: " + std::to_string(length) +
+                                    " bytes, where recv_bytes was to take at most " +
+                                    std::to_string(*maxlength));
+    };
     bytes message;
-    channel().receive(
-        [&](std::uint64_t length) {
-            if (!maxlength || length <= static_cast<std::uint64_t>(*maxlength)) return;
-            channel().stop_reading();
-            throw std::system_error(EMSGSIZE, std::system_category(),
-                                    "bad message length: " + std::to_string(length) +
-                                        " bytes, where recv_bytes was to take at most " +
-                                        std::to_string(*maxlength));
-        },
-        runtime::growing(message));
+    if (channel().pipe()) {
+        pickle::Scratch scratch;
+        const auto received = channel().receive_whole(*scratch, check);
+        message.reserve(received.bytes.size());
+        os::before_filling(message.data(), received.bytes.size());
+        message.assign(received.bytes.begin(), received.bytes.end());
+    } else {
+        channel().receive(check, runtime::growing(message));
+    }
     return message;
 }
 
@@ -268,11 +292,21 @@ inline std::size_t Connection::recv_bytes_into(std::span<std::byte> buffer,
     const auto place = buffer.subspan(static_cast<std::size_t>(offset));
     std::uint64_t length = 0;
     bytes refused;
-    auto grow = runtime::growing(refused);
-    channel().receive([&](std::uint64_t announced) { length = announced; },
-                      [&](std::size_t missing) {
-                          return length <= place.size() ? place.first(missing) : grow(missing);
-                      });
+    const auto note = [&](std::uint64_t announced) { length = announced; };
+    if (channel().pipe()) {
+        pickle::Scratch scratch;
+        const auto received = channel().receive_whole(*scratch, note);
+        if (length > place.size()) {
+            refused = bytes(received.bytes);
+        } else if (length != 0) {
+            std::memcpy(place.data(), received.bytes.data(), received.bytes.size());
+        }
+    } else {
+        auto grow = runtime::growing(refused);
+        channel().receive(note, [&](std::size_t missing) {
+            return length <= place.size() ? place.first(missing) : grow(missing);
+        });
+    }
     if (length > place.size()) {
         throw BufferTooShort("the message has " + std::to_string(length) +
                                  " bytes, the buffer room for " + std::to_string(place.size()) +
@@ -293,14 +327,15 @@ inline bool Connection::poll(Timeout timeout) const {
 }
 
 inline std::pair<Connection, Connection> Pipe(bool duplex) {
-    auto [first, second] = os::socket_pair();
     // Sockets for both kinds: descriptors cannot travel through a pipe.
+    auto [first, second] = os::socket_pair(os::SocketKind::messages);
     if (!duplex) {
         os::shutdown_writing(first.get());
         os::shutdown_reading(second.get());
     }
-    return {Connection(std::move(first), true, duplex),
-            Connection(std::move(second), duplex, true)};
+    const auto shared = runtime::PipeRef::make(0);
+    return {Connection(std::move(first), true, duplex, shared),
+            Connection(std::move(second), duplex, true, shared)};
 }
 
 inline std::vector<connection::Waitable> connection::wait(std::span<const Waitable> objects,
@@ -324,25 +359,40 @@ inline std::vector<connection::Waitable> connection::wait(std::span<const Waitab
     return ready;
 }
 
-/// Travels as a descriptor, and keeps its direction.
+/// Travels as a descriptor and, if it is a pipe's, with what its ends share; keeps its direction.
 template <>
 struct pickle::Codec<Connection> {
     static constexpr bool picklable = true;
     static void save(OArchive& archive, const Connection& connection) {
         const int descriptor = connection.fileno();
+        const runtime::PipeRef& pipe = connection.channel().pipe();
         archive.put(static_cast<std::uint32_t>(archive.cargo().add_descriptor(descriptor)));
-        archive.put(static_cast<std::uint8_t>((connection.readable() ? 1 : 0) |
-                                              (connection.writable() ? 2 : 0)));
+        archive.put(static_cast<std::uint8_t>((connection.readable() ? readable : 0) |
+                                              (connection.writable() ? writable : 0) |
+                                              (pipe ? is_pipe : 0)));
+        if (pipe) save_ref(archive, pipe);
     }
     static void load(IArchive& archive, Connection& connection) {
         const auto index = archive.get<std::uint32_t>();
-        const auto directions = archive.get<std::uint8_t>();
-        if (directions > 3) throw UnpicklingError("the bytes hold no Connection");
+        const auto flags = archive.get<std::uint8_t>();
+        if (flags > (readable | writable | is_pipe)) {
+            throw UnpicklingError("the bytes hold no Connection");
+        }
         os::Fd socket = archive.cargo().take_descriptor(index);
-        connection = directions == 0 ? Connection()
-                                     : Connection(std::move(socket), (directions & 1) != 0,
-                                                  (directions & 2) != 0);
+        runtime::PipeRef pipe;
+        if ((flags & is_pipe) != 0) {
+            pipe = runtime::PipeRef(load_ref(archive, sizeof(shm::PipeState)));
+        }
+        connection = (flags & (readable | writable)) == 0
+                         ? Connection()
+                         : Connection(std::move(socket), (flags & readable) != 0,
+                                      (flags & writable) != 0, std::move(pipe));
     }
+
+private:
+    static constexpr unsigned readable = 1;
+    static constexpr unsigned writable = 2;
+    static constexpr unsigned is_pipe = 4;
 };
 
 }  // namespace multiprocessing

@@ -90,18 +90,17 @@ inline os::Fd recv_handle(const Connection& connection) {
     const int socket = connection.fileno();
     if (!connection.readable()) os::throw_error(EBADF, "recv_handle", "connection is write-only");
     std::array text{std::byte{}};
-    std::vector<os::Fd> handles;
+    os::ReceivedDescriptors handles;
     if (os::receive_some(socket, text, &handles) == 0) {
         throw EOFError("recv_handle: the other end of the connection is closed");
     }
-    // The kernel drops what finds no room, and then there is none for another one either.
-    if (handles.empty()) static_cast<void>(os::duplicate(socket));
-    if (handles.size() != 1 || text[0] != one_handle) {
+    handles.check();
+    if (handles.all.size() != 1 || text[0] != one_handle) {
         throw std::runtime_error("recv_handle: what came over the connection bears " +
-                                 std::to_string(handles.size()) +
+                                 std::to_string(handles.all.size()) +
                                  " descriptors and is nothing that send_handle has sent");
     }
-    return std::move(handles.front());
+    return std::move(handles.all.front());
 }
 
 }  // namespace multiprocessing::reduction

@@ -19,7 +19,7 @@ bool send(const os::Fd& socket, std::string text, std::span<const int> descripto
     return os::try_send_all(socket.get(), {&part, 1}, descriptors);
 }
 
-std::string receive(const os::Fd& socket, std::vector<os::Fd>* descriptors = nullptr) {
+std::string receive(const os::Fd& socket, os::ReceivedDescriptors* descriptors = nullptr) {
     std::array<char, 100> text{};
     const auto size = os::receive_some(
         socket.get(), std::as_writable_bytes(std::span(text)), descriptors);
@@ -67,9 +67,9 @@ TEST_CASE("as many descriptors as Linux allows ride on one message", "[os][socke
     auto [ours, theirs] = os::socket_pair(os::SocketKind::messages);
     const std::vector<int> many(os::most_descriptors, ours.get());
     REQUIRE(send(ours, "all", many));
-    std::vector<os::Fd> received;
+    os::ReceivedDescriptors received;
     CHECK(receive(theirs, &received) == "all");
-    CHECK(received.size() == many.size());
+    CHECK(received.all.size() == many.size());
     // Who does not ask for them does not keep them.
     REQUIRE(send(ours, "none", many));
     CHECK(receive(theirs) == "none");

@@ -22,6 +22,7 @@ namespace {
 struct Counted {
     std::atomic<std::uint32_t> permits{0};
     shm::WaitWord word;
+    shm::Lookout lookout;
     bool take(os::Deadline deadline) {
         return word.wait(
             [this] {
@@ -113,7 +114,8 @@ TEST_CASE("one who is roused passes on what it leaves, and nobody sleeps on besi
                 return false;
             };
             for (int n = 0; n < 500; ++n) {
-                if (!counted->word.wait(ready, soon(), [] {}, shm::growing_naps)) return false;
+                const auto naps = shm::Naps::long_ones(counted->lookout);
+                if (!counted->word.wait(ready, soon(), [] {}, naps)) return false;
                 if (counted->permits.load() != 0) counted->word.rouse();
             }
             return true;
@@ -135,6 +137,20 @@ TEST_CASE("naps grow, and a long sleep is few of them", "[shm][wait]") {
                                  [&] { ++naps; }, {1ms, 100ms}));
     CHECK(naps >= 1);
     CHECK(naps <= 8);  // 1, 4, 16, 64, 100, 100 … ms
+}
+
+TEST_CASE("those who keep a lookout take turns, and begin anew when somebody was woken", "[shm][wait]") {
+    shm::Lookout lookout;
+    const auto begin = os::Clock::now();
+    const auto first = lookout.next(100ms);
+    CHECK(first >= begin + 100ms);
+    CHECK(lookout.next(100ms) == first + 100ms);
+    CHECK(lookout.next(100ms) == first + 200ms);
+    lookout.restart();
+    CHECK(lookout.next(100ms) < first + 200ms + (os::Clock::now() - begin));
+    for (int i = 0; i < 1000; ++i) static_cast<void>(lookout.next(100ms));
+    const auto last = lookout.next(100ms);
+    CHECK(last <= os::Clock::now() + 5s);
 }
 
 TEST_CASE("a sleeper that is killed takes no wake-up with it for long", "[shm][wait][crash]") {

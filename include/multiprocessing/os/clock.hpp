@@ -21,6 +21,7 @@ using Clock = std::chrono::steady_clock;
 class Deadline {
 public:
     [[nodiscard]] static Deadline never() noexcept { return Deadline(Clock::time_point::max()); }
+    [[nodiscard]] static Deadline at(Clock::time_point point) noexcept { return Deadline(point); }
     [[nodiscard]] static Deadline now() noexcept { return Deadline(Clock::now()); }
     /// A point that has passed already: a poll, for which no clock is read.
     [[nodiscard]] static Deadline passed() noexcept { return Deadline(Clock::time_point::min()); }

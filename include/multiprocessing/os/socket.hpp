@@ -12,11 +12,13 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <optional>
 #include <span>
-#include <string_view>
 #include <utility>
 #include <vector>
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -46,10 +48,27 @@ inline void shutdown_connection(int fd) noexcept { ::shutdown(fd, SHUT_RDWR); }
 /// The same, but throws std::system_error, EPIPE, when the peer is gone.
 void send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors = {});
 
+/// How many bytes of what was sent the peer has not received yet, as the kernel counts their memory.
+[[nodiscard]] std::size_t unreceived(int fd);
+
+/// The descriptors that came with what was received.
+struct ReceivedDescriptors {
+    std::vector<Fd> all;
+    bool lost = false;  // there were more, but this process has no room for them
+
+    /// Throws std::system_error, EMFILE, if some were lost.
+    void check() const {
+        if (lost) throw_error(EMFILE, "recvmsg", "a message with descriptors, which are lost");
+    }
+};
+
 /// Receives at least one byte and at most `to.size()`; 0 at the end, however the peer ended. If
 /// `descriptors` is given, those that came are added to it; else they are closed.
 [[nodiscard]] std::size_t receive_some(int fd, std::span<std::byte> to,
-                                       std::vector<Fd>* descriptors = nullptr);
+                                       ReceivedDescriptors* descriptors = nullptr);
+/// The same without waiting: nothing if there is nothing yet.
+[[nodiscard]] std::optional<std::size_t> try_receive_some(
+    int fd, std::span<std::byte> to, ReceivedDescriptors* descriptors = nullptr);
 
 // ---------------------------------------------------------------------------------------------------
 
@@ -100,7 +119,30 @@ inline void send_all(int fd, std::span<::iovec> parts, std::span<const int> desc
     if (!try_send_all(fd, parts, descriptors)) throw_error(EPIPE, "sendmsg", "a connection");
 }
 
-inline std::size_t receive_some(int fd, std::span<std::byte> to, std::vector<Fd>* descriptors) {
+inline std::size_t unreceived(int fd) {
+    int bytes = 0;
+    if (::ioctl(fd, SIOCOUTQ, &bytes) != 0) throw_errno("ioctl", "a connection");
+    return static_cast<std::size_t>(bytes);
+}
+
+inline void take_descriptors(::msghdr& message, ReceivedDescriptors& descriptors) {
+    for (::cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+         header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+        const std::size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (std::size_t i = 0; i < count; ++i) {
+            int number = -1;
+            std::memcpy(&number, CMSG_DATA(header) + i * sizeof number, sizeof number);
+            descriptors.all.emplace_back(number);
+        }
+    }
+    // There is room for as many as can be sent, so it is the table that had none.
+    if ((message.msg_flags & MSG_CTRUNC) != 0) descriptors.lost = true;
+}
+
+/// recvmsg(2), with nothing for EAGAIN.
+inline std::optional<std::size_t> receive_message(int fd, std::span<std::byte> to,
+                                                  ReceivedDescriptors* descriptors, int flags) {
     alignas(::cmsghdr) std::array<std::byte, control_size> control;
     ::iovec part{to.data(), to.size()};
     for (bool reset = false;;) {
@@ -111,30 +153,29 @@ inline std::size_t receive_some(int fd, std::span<std::byte> to, std::vector<Fd>
             message.msg_control = control.data();
             message.msg_controllen = control.size();
         }
-        const auto got = retry_on_signal([&] { return ::recvmsg(fd, &message, MSG_CMSG_CLOEXEC); });
-        if (got < 0) {
-            if (errno == EAGAIN || errno == EWOULDBLOCK) {
-                poll(fd, poll_in, Deadline::never());
-                continue;
-            }
-            // The peer ended with messages unread. That comes once, and where messages stay whole
-            // it comes before those that the peer has sent.
-            if (errno == ECONNRESET && !std::exchange(reset, true)) continue;
-            if (errno == ECONNRESET) return 0;
-            throw_errno("recvmsg", "a connection");
+        const auto got =
+            retry_on_signal([&] { return ::recvmsg(fd, &message, MSG_CMSG_CLOEXEC | flags); });
+        if (got >= 0) {
+            if (descriptors != nullptr) take_descriptors(message, *descriptors);
+            return static_cast<std::size_t>(got);
         }
-        if (descriptors == nullptr) return static_cast<std::size_t>(got);
-        for (::cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
-             header = CMSG_NXTHDR(&message, header)) {
-            if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-            const std::size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-            for (std::size_t i = 0; i < count; ++i) {
-                int number = -1;
-                std::memcpy(&number, CMSG_DATA(header) + i * sizeof number, sizeof number);
-                descriptors->emplace_back(number);
-            }
-        }
-        return static_cast<std::size_t>(got);
+        if (errno == EAGAIN || errno == EWOULDBLOCK) return std::nullopt;
+        // The peer ended with messages unread. That comes once, and where messages stay whole it
+        // comes before those that the peer has sent.
+        if (errno != ECONNRESET) throw_errno("recvmsg", "a connection");
+        if (std::exchange(reset, true)) return 0;
+    }
+}
+
+inline std::optional<std::size_t> try_receive_some(int fd, std::span<std::byte> to,
+                                                   ReceivedDescriptors* descriptors) {
+    return receive_message(fd, to, descriptors, MSG_DONTWAIT);
+}
+
+inline std::size_t receive_some(int fd, std::span<std::byte> to, ReceivedDescriptors* descriptors) {
+    for (;;) {
+        if (const auto got = receive_message(fd, to, descriptors, 0)) return *got;
+        poll(fd, poll_in, Deadline::never());  // somebody has made it non-blocking
     }
 }
 

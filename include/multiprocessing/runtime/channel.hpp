@@ -1,13 +1,21 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// What a Connection is a handle to: a stream socket with messages framed as CPython frames them, a
+// What a Connection is a handle to: a socket with messages framed as CPython frames them, a
 // big-endian int for the length, and -1 and eight bytes where that is too small. Answers
 // `connection.Connection._send_bytes` and `_recv_bytes`.
+//
+// The two ends of a pipe are sockets of messages that stay whole, so that a short one is one system
+// call at each end, and long ones lie in shared memory while a ticket goes through the socket.
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/os/socket.hpp>
+#include <multiprocessing/pickle/buffer.hpp>
+#include <multiprocessing/pickle/cargo.hpp>
+#include <multiprocessing/shm/pipe_state.hpp>
+#include <multiprocessing/shm/ref.hpp>
+#include <multiprocessing/shm/run.hpp>
 
 #include <algorithm>
 #include <array>
@@ -15,9 +23,11 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <system_error>
@@ -26,21 +36,26 @@
 
 namespace multiprocessing::runtime {
 
+/// What the ends of a pipe share; empty for a connection that is no pipe.
+using PipeRef = shm::Shared<shm::PipeState>;
+
 /// One end of a connection. Messages go and come whole whatever threads call; a thread that waits
 /// for a message does not keep others from sending.
 class Channel {
 public:
     using DescriptorPointer = std::shared_ptr<const os::Fd>;
 
-    Channel(os::Fd fd, bool readable, bool writable)
-        : fd_(std::make_shared<const os::Fd>(std::move(fd))), readable_(readable),
-          writable_(writable), local_(os::is_local_socket(fd_->get())) {}
+    /// A stream socket; or an end of a pipe, whose socket is one of messages.
+    Channel(os::Fd fd, bool readable, bool writable, PipeRef pipe = {})
+        : fd_(std::make_shared<const os::Fd>(std::move(fd))), pipe_(std::move(pipe)),
+          readable_(readable), writable_(writable), local_(os::is_local_socket(fd_->get())) {}
 
     [[nodiscard]] bool closed() const { return !peek(); }
     [[nodiscard]] bool readable() const noexcept { return readable_; }
     [[nodiscard]] bool writable() const noexcept { return writable_; }
     /// Whether descriptors can be sent over it.
     [[nodiscard]] bool local() const noexcept { return local_; }
+    [[nodiscard]] const PipeRef& pipe() const noexcept { return pipe_; }
     void close() {
         const std::lock_guard lock(mutex_);
         fd_.reset();
@@ -51,29 +66,67 @@ public:
     [[nodiscard]] DescriptorPointer for_reading() const;
     [[nodiscard]] DescriptorPointer for_writing() const;
 
+    /// Whether a message of so many bytes goes through shared memory.
+    [[nodiscard]] bool is_long(std::uint64_t size) const noexcept {
+        return pipe_ && size > most_short;
+    }
     /// Sends one message that consists of `parts`, of which the first is left free for the header.
     void send(std::span<::iovec> parts, std::span<const int> descriptors = {});
-    /// Receives one message: `room(size)` is asked for memory piece by piece as the message comes,
-    /// so that a length alone makes nobody allocate. It gets how much is missing, and returns a
+    /// Sends one of `size` bytes through shared memory, for a pipe: write(std::byte*) puts them there.
+    /// With it go the tickets and descriptors of `cargo`, if there is one.
+    template <class Write>
+    void send_long(std::uint64_t size, Write write, pickle::Cargo* cargo = nullptr);
+
+    /// Receives one message of a stream: `room(size)` is asked for memory piece by piece as the message
+    /// comes, so that a length alone makes nobody allocate. It gets how much is missing, and returns a
     /// piece of at most that. `check(length)` sees the length first, and may throw.
     template <class Check, class Room>
-    void receive(Check check, Room room, std::vector<os::Fd>* descriptors = nullptr);
+    void receive(Check check, Room room, os::ReceivedDescriptors* descriptors = nullptr);
+
+    /// A message of a pipe: in a buffer of the caller's, or in shared memory.
+    struct Received {
+        std::span<const std::byte> bytes;
+        shm::Run run;
+    };
+    template <class Check>
+    [[nodiscard]] Received receive_whole(pickle::Buffer& buffer, Check check,
+                                         os::ReceivedDescriptors* descriptors = nullptr);
     /// After a message that was refused the stream is of no use any more.
     void stop_reading();
 
 private:
+    /// What goes through the socket for a long message: it begins with what is no length.
+    struct LongFrame {
+        std::array<unsigned char, 8> mark{0xff, 0xff, 0xff, 0xfe, 'l', 'o', 'n', 'g'};
+        std::uint64_t size;
+        shm::Ticket run;
+        [[nodiscard]] static bool is(std::span<const std::byte> packet) noexcept {
+            return packet.size() == sizeof(LongFrame) &&
+                   std::memcmp(packet.data(), LongFrame{}.mark.data(), 8) == 0;
+        }
+    };
+    static constexpr std::uint64_t most_short = std::uint64_t{16} << 10;
+    static constexpr std::size_t packet_room = std::size_t{64} << 10;
+    // Of longer messages there is one at a time that nobody has received: two with the one that is
+    // being read, and no more memory than that is taken.
+    static constexpr std::uint64_t most_ahead = std::uint64_t{256} << 10;
+
     [[nodiscard]] DescriptorPointer peek() const {
         const std::lock_guard lock(mutex_);
         return fd_;
     }
+    void await_receiver(int fd) const;
     /// Fills `to`; an end of the stream is EOFError.
-    static void receive_all(int fd, std::span<std::byte> to, std::vector<os::Fd>* descriptors);
-    static std::uint64_t receive_length(int fd, std::vector<os::Fd>* descriptors);
+    static void receive_all(int fd, std::span<std::byte> to, os::ReceivedDescriptors* descriptors);
+    static std::uint64_t receive_length(int fd, os::ReceivedDescriptors* descriptors);
+    /// Adds the next message of the socket to the buffer; at the end EOFError.
+    static void receive_packet(int fd, pickle::Buffer& buffer, os::ReceivedDescriptors* descriptors);
 
     mutable os::ForkAwareMutex mutex_;  // guards fd_
     os::ForkAwareMutex sending_;
     os::ForkAwareMutex receiving_;
     DescriptorPointer fd_;
+    const PipeRef pipe_;
     std::atomic<bool> readable_;
     const bool writable_;
     const bool local_;
@@ -99,6 +152,13 @@ template <std::unsigned_integral Number>
 
 [[noreturn]] inline void throw_bad_descriptor(const char* what) {
     throw std::system_error(EBADF, std::system_category(), what);
+}
+[[noreturn]] inline void throw_bad_length() {
+    throw std::system_error(EMSGSIZE, std::system_category(),
+                            "bad message length: what comes over the connection is no message");
+}
+[[noreturn]] inline void throw_end() {
+    throw EOFError("the other end of the connection is closed, and all it sent has been received");
 }
 
 inline Channel::DescriptorPointer Channel::descriptor() const {
@@ -133,9 +193,38 @@ inline FrameHeader::FrameHeader(std::uint64_t length) noexcept : bytes{}, size(0
     }
 }
 
+/// The length that a message begins with; how many bytes that took is taken off `bytes`. Nothing if
+/// they are too few.
+[[nodiscard]] inline std::optional<std::uint64_t> parse_length(std::span<const std::byte>& bytes) {
+    if (bytes.size() < 4) return std::nullopt;
+    const auto length = big_endian<std::uint32_t>(bytes.first<4>());
+    if (length <= 0x7fff'ffff) {
+        bytes = bytes.subspan(4);
+        return length;
+    }
+    if (length != 0xffff'ffff) throw_bad_length();
+    if (bytes.size() < 12) return std::nullopt;
+    const auto large = big_endian<std::uint64_t>(bytes.subspan<4, 8>());
+    if (large > std::numeric_limits<std::size_t>::max() / 2) throw_bad_length();
+    bytes = bytes.subspan(12);
+    return large;
+}
+
+// Sending.
+
 inline void Channel::send(std::span<::iovec> parts, std::span<const int> descriptors) {
     std::uint64_t length = 0;
     for (const ::iovec& part : parts.subspan(1)) length += part.iov_len;
+    if (is_long(length) && descriptors.empty()) {
+        const auto write = [&](std::byte* to) {
+            for (const ::iovec& part : parts.subspan(1)) {
+                if (part.iov_len != 0) std::memcpy(to, part.iov_base, part.iov_len);
+                to += part.iov_len;
+            }
+        };
+        send_long(length, write);
+        return;
+    }
     FrameHeader header(length);
     parts[0] = {header.bytes.data(), header.size};
     const auto fd = for_writing();
@@ -143,33 +232,52 @@ inline void Channel::send(std::span<::iovec> parts, std::span<const int> descrip
     os::send_all(fd->get(), parts, descriptors);
 }
 
+template <class Write>
+void Channel::send_long(std::uint64_t size, Write write, pickle::Cargo* cargo) {
+    const auto fd = for_writing();
+    const std::lock_guard lock(sending_);
+    if (size > most_ahead) await_receiver(fd->get());
+    shm::Run run(size, cargo != nullptr ? cargo->tickets() : std::span<const shm::Ticket>());
+    if (cargo != nullptr) cargo->ship_tickets();  // now it is the run that gives them up
+    write(run.data());
+    const shm::Ticket ticket = shm::Arena::instance().ticket(run.block());
+    LongFrame frame{.size = size, .run = ticket};
+    ::iovec part{&frame, sizeof frame};
+    os::send_all(fd->get(), {&part, 1}, cargo != nullptr ? cargo->descriptors() : std::vector<int>());
+    // Its receiver may have it, and have freed it, by now.
+    run.release();
+    pipe_->entrust(ticket);
+}
+
+/// Waits until what was sent has been received, or never will be: then sending fails.
+inline void Channel::await_receiver(int fd) const {
+    const auto received = [fd] { return os::unreceived(fd) == 0; };
+    pipe_->received.wait(received, os::Deadline::never());
+}
+
+// Receiving.
+
 inline void Channel::receive_all(int fd, std::span<std::byte> to,
-                                 std::vector<os::Fd>* descriptors) {
+                                 os::ReceivedDescriptors* descriptors) {
     while (!to.empty()) {
         const std::size_t got = os::receive_some(fd, to, descriptors);
-        if (got == 0) {
-            throw EOFError("the other end of the connection is closed, and all it sent has been "
-                           "received");
-        }
+        if (got == 0) throw_end();
         to = to.subspan(got);
     }
 }
 
-inline std::uint64_t Channel::receive_length(int fd, std::vector<os::Fd>* descriptors) {
-    std::array<std::byte, 4> short_form{};
-    receive_all(fd, short_form, descriptors);
-    const auto length = big_endian<std::uint32_t>(short_form);
-    if (length <= 0x7fff'ffff) return length;
-    std::array<std::byte, 8> long_form{};
-    if (length == 0xffff'ffff) receive_all(fd, long_form, nullptr);
-    const auto large = big_endian<std::uint64_t>(long_form);
-    if (length == 0xffff'ffff && large <= std::numeric_limits<std::size_t>::max() / 2) return large;
-    throw std::system_error(EMSGSIZE, std::system_category(),
-                            "bad message length: what comes over the connection is no message");
+inline std::uint64_t Channel::receive_length(int fd, os::ReceivedDescriptors* descriptors) {
+    std::array<std::byte, 12> header{};
+    receive_all(fd, std::span(header).first(4), descriptors);
+    std::span<const std::byte> bytes = std::span(header).first(4);
+    if (const auto length = parse_length(bytes)) return *length;
+    receive_all(fd, std::span(header).subspan(4), nullptr);
+    bytes = header;
+    return *parse_length(bytes);
 }
 
 template <class Check, class Room>
-void Channel::receive(Check check, Room room, std::vector<os::Fd>* descriptors) {
+void Channel::receive(Check check, Room room, os::ReceivedDescriptors* descriptors) {
     const std::lock_guard lock(receiving_);
     const auto fd = for_reading();
     const std::uint64_t length = receive_length(fd->get(), descriptors);
@@ -178,6 +286,58 @@ void Channel::receive(Check check, Room room, std::vector<os::Fd>* descriptors) 
         const std::span<std::byte> piece = room(static_cast<std::size_t>(missing));
         receive_all(fd->get(), piece, nullptr);
         missing -= piece.size();
+    }
+    if (descriptors != nullptr) descriptors->check();
+}
+
+/// How often a receiver looks whether there is a message before it sleeps: a look is a system call.
+using ReceivingSpin = shm::Spinning<64, 4, 8>;
+
+inline void Channel::receive_packet(int fd, pickle::Buffer& buffer,
+                                    os::ReceivedDescriptors* descriptors) {
+    const std::size_t before = buffer.size();
+    const std::span room(buffer.grow(packet_room), packet_room);
+    std::optional<std::size_t> got;
+    auto look = [&] { return (got = os::try_receive_some(fd, room, descriptors)).has_value(); };
+    if (!ReceivingSpin::until(look)) got = os::receive_some(fd, room, descriptors);
+    buffer.truncate(before + *got);
+    if (*got == 0) throw_end();
+}
+
+template <class Check>
+Channel::Received Channel::receive_whole(pickle::Buffer& buffer, Check check,
+                                         os::ReceivedDescriptors* descriptors) {
+    const std::lock_guard lock(receiving_);
+    const auto fd = for_reading();
+    for (;;) {
+        receive_packet(fd->get(), buffer, descriptors);
+        std::span<const std::byte> bytes = buffer.span();
+        if (LongFrame::is(bytes)) {
+            LongFrame frame{};
+            std::memcpy(&frame, bytes.data(), sizeof frame);
+            shm::Run run = pipe_->take(frame.run);
+            pipe_->received.notify_all();
+            if (!run) {  // its sender was killed in the middle: it had never been sent
+                buffer.clear();
+                continue;
+            }
+            check(frame.size);
+            if (descriptors != nullptr) descriptors->check();
+            const std::span<const std::byte> body(run.data(), frame.size);
+            return {body, std::move(run)};
+        }
+        // By others than us a message may have been written in pieces.
+        std::optional<std::uint64_t> length;
+        while (!(length = parse_length(bytes))) {
+            receive_packet(fd->get(), buffer, descriptors);
+            bytes = buffer.span();
+        }
+        check(*length);
+        const std::size_t header = buffer.size() - bytes.size();
+        while (buffer.size() - header < *length) receive_packet(fd->get(), buffer, descriptors);
+        if (buffer.size() - header != *length) throw_bad_length();
+        if (descriptors != nullptr) descriptors->check();
+        return {buffer.span().subspan(header), {}};
     }
 }
 

@@ -187,7 +187,7 @@ inline std::optional<int> try_to_start(ProcessState& state, const TargetSaver& s
     fill(ours.get(), shipment, slot);
 
     const auto server_end = server->shared_sentinel();
-    std::vector<os::Fd> sentinel;
+    os::ReceivedDescriptors sentinel;
     std::optional<ForkReport> report;
     if (client.request(slot.id(), theirs.get())) {
         theirs.reset();
@@ -203,11 +203,11 @@ inline std::optional<int> try_to_start(ProcessState& state, const TargetSaver& s
     case ForkReport::Kind::failed:
         os::throw_error(report->value, "fork", "in the fork server");
     case ForkReport::Kind::started:
-        if (sentinel.empty()) {  // another thread has taken the room
+        if (sentinel.all.empty()) {  // another thread has taken the room
             os::kill_process(report->pid);
             os::throw_error(EMFILE, "recvmsg", "the child's pidfd");
         }
-        state.sentinel = std::make_shared<const os::Fd>(std::move(sentinel.front()));
+        state.sentinel = std::make_shared<const os::Fd>(std::move(sentinel.all.front()));
         state.exit_reports = std::move(ours);
         state.server = server_end;
         break;

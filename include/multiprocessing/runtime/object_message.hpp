@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // A pickled object as a message of a Channel: its bytes, then the tickets of the shared objects in
-// it and their number; its descriptors beside. Answers Python's `resource_sharer` as well.
+// it and their number; its descriptors beside. Through a pipe the tickets go beside, too. Answers
+// Python's `resource_sharer` as well.
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
@@ -9,6 +10,7 @@
 #include <multiprocessing/os/socket.hpp>
 #include <multiprocessing/pickle/buffer.hpp>
 #include <multiprocessing/pickle/cargo.hpp>
+#include <multiprocessing/pickle/message.hpp>
 #include <multiprocessing/runtime/channel.hpp>
 #include <multiprocessing/shm/ref.hpp>
 
@@ -55,12 +57,31 @@ inline void send_object(Channel& channel, const pickle::Buffer& body, pickle::Ca
     }
     const auto tickets = cargo.tickets();
     auto count = static_cast<std::uint32_t>(tickets.size());
-    ::iovec parts[] = {{},
-                       {const_cast<std::byte*>(body.data()), body.size()},
-                       {const_cast<shm::Ticket*>(tickets.data()), tickets.size_bytes()},
-                       {&count, sizeof count}};
-    channel.send(parts, cargo.descriptors());
+    if (channel.pipe() && (count != 0 || channel.is_long(body.size() + sizeof count))) {
+        // Tickets beside the message and not in it, so that they end with the pipe if nobody receives
+        // them.
+        const auto write = [&](std::byte* to) {
+            body.copy_to(to);
+            std::memset(to + body.size(), 0, sizeof count);
+        };
+        channel.send_long(body.size() + sizeof count, write, &cargo);
+    } else {
+        ::iovec parts[] = {{},
+                           {const_cast<std::byte*>(body.data()), body.size()},
+                           {const_cast<shm::Ticket*>(tickets.data()), tickets.size_bytes()},
+                           {&count, sizeof count}};
+        channel.send(parts, cargo.descriptors());
+    }
     cargo.ship();
+}
+
+/// The same for an object whose pickled size is known: written straight to where it is received from.
+template <class T>
+void send_long_object(Channel& channel, const T& object, std::size_t size) {
+    channel.send_long(size + sizeof(std::uint32_t), [&](std::byte* to) {
+        pickle::dump_to(object, to);
+        std::memset(to + size, 0, sizeof(std::uint32_t));
+    });
 }
 
 /// The next message of a channel, taken apart.
@@ -68,22 +89,25 @@ class ReceivedObject {
 public:
     /// `buffer`, which is empty, holds the bytes and must live as long.
     ReceivedObject(Channel& channel, pickle::Buffer& buffer)
-        : descriptors_(receive(channel, buffer)), body_(buffer.span()),
-          tickets_(cut_tickets(body_)), cargo_(tickets_, std::move(descriptors_)) {}
+        : message_(receive(channel, buffer, descriptors_)), tickets_(cut_tickets(message_.bytes)),
+          cargo_(tickets_.empty() && message_.run ? message_.run.tickets() : std::span(tickets_),
+                 std::move(descriptors_.all)) {}
 
-    [[nodiscard]] std::span<const std::byte> body() const noexcept { return body_; }
+    [[nodiscard]] std::span<const std::byte> body() const noexcept { return message_.bytes; }
     [[nodiscard]] pickle::Cargo& cargo() noexcept { return cargo_; }
 
 private:
-    static std::vector<os::Fd> receive(Channel& channel, pickle::Buffer& buffer) {
-        std::vector<os::Fd> descriptors;
-        channel.receive([](std::uint64_t) {}, growing(buffer), &descriptors);
-        return descriptors;
+    static Channel::Received receive(Channel& channel, pickle::Buffer& buffer,
+                                     os::ReceivedDescriptors& descriptors) {
+        const auto any = [](std::uint64_t) {};
+        if (channel.pipe()) return channel.receive_whole(buffer, any, &descriptors);
+        channel.receive(any, growing(buffer), &descriptors);
+        return {buffer.span(), {}};
     }
     static std::vector<shm::Ticket> cut_tickets(std::span<const std::byte>& body);
 
-    std::vector<os::Fd> descriptors_;
-    std::span<const std::byte> body_;
+    os::ReceivedDescriptors descriptors_;
+    Channel::Received message_;
     std::vector<shm::Ticket> tickets_;
     pickle::Cargo cargo_;
 };

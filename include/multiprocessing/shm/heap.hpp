@@ -60,6 +60,11 @@ public:
     [[nodiscard]] Block& allocate(Transaction& tx, std::uint64_t size);
     /// Takes a block back. The caller has taken it off its owner's list. Call trim() after commit().
     void free(Transaction& tx, Block& block);
+    /// Gives a block in use a new serial number: tickets of the old one name nothing any more.
+    void renew(Transaction& tx, Block& block) {
+        tx.set(block.serial, state_.next_serial);
+        tx.set(state_.next_serial, state_.next_serial + 1);
+    }
     /// Gives memory that is free in excess back to the system.
     void trim(Offset block) noexcept;
 
@@ -141,8 +146,7 @@ inline Block& Heap::allocate(Transaction& tx, std::uint64_t size) {
     commit(tag_offset(relative), 1);
     set_tag(tx, relative, static_cast<std::uint8_t>(in_use | order));
     Block& block = block_at(relative);
-    tx.set(block.serial, state_.next_serial);
-    tx.set(state_.next_serial, state_.next_serial + 1);
+    renew(tx, block);
     // The block is nobody's yet, so what its header held needs no journal.
     block.size = size;
     block.owner = block.next = block.previous = block.owned = 0;

@@ -201,6 +201,9 @@ private:
     // The rest.
     alignas(64) std::atomic<std::uint64_t> done_{0};
     WaitWord all_done_;
+    Lookout items_lookout_;
+    Lookout space_lookout_;
+    Lookout done_lookout_;
     std::atomic<std::uint64_t> gets_at_growth_{0};
     std::uint64_t last_capacity_ = 0;
     std::uint64_t segments_ = 0;
@@ -298,7 +301,8 @@ Outcome Ring::put(os::Deadline deadline, Write write) {
         }
         deadline.begin();
         const auto ready = [this] { return !full() || is_shut_down(); };
-        if (!space_.wait(ready, deadline, [] {}, growing_naps)) return Outcome::timed_out;
+        const Naps naps = Naps::long_ones(space_lookout_);
+        if (!space_.wait(ready, deadline, [] {}, naps)) return Outcome::timed_out;
     }
 }
 
@@ -356,7 +360,7 @@ bool Ring::wait_for_item(os::Deadline deadline, Stop& stop, Idle& idle) {
         HeadStart::looked(looks);
         return true;
     }
-    return items_.sleep_until(ready, [] {}, deadline, idle, growing_naps);
+    return items_.sleep_until(ready, [] {}, deadline, idle, Naps::long_ones(items_lookout_));
 }
 
 inline void Ring::discard() {
@@ -388,7 +392,8 @@ inline bool Ring::task_done() noexcept {
 }
 
 inline bool Ring::join(os::Deadline deadline) {
-    return all_done_.wait([this] { return done_.load(std::memory_order_acquire) >= puts(); }, deadline);
+    const auto all_done = [this] { return done_.load(std::memory_order_acquire) >= puts(); };
+    return all_done_.wait(all_done, deadline, [] {}, Naps::long_ones(done_lookout_));
 }
 
 inline void Ring::shut_down() {

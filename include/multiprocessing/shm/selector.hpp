@@ -30,7 +30,8 @@ inline bool wait_for_any(std::span<Ring* const> rings, os::Deadline deadline) {
         for (Ring* ring : rings) ring->tell_selector(word);
     };
     WaitWord& waiting = Arena::instance().header().selectors[word];
-    return waiting.sleep_until(ready, tell, deadline, [] {}, growing_naps);
+    Lookout alone;  // the others at this word wait for other rings
+    return waiting.sleep_until(ready, tell, deadline, [] {}, Naps::long_ones(alone));
 }
 
 }  // namespace multiprocessing::shm

@@ -24,7 +24,10 @@ inline constexpr std::chrono::milliseconds patience{50};
 /// How many steps a wait of this thread spins before it sleeps: waking a sleeper costs 20 to 50 µs,
 /// so spinning pays where answers are quick, and is given up where they are not. Now and then it is
 /// tried again at full length: two who have given it up would else sleep for each other for ever.
-class Spin {
+///
+/// At most `most` steps, at least `least`, and one in `between_yields` is for others to run.
+template <int most, int least, int between_yields>
+class Spinning {
 public:
     template <class Ready>
     static bool until(Ready& ready) {
@@ -33,7 +36,7 @@ public:
     /// After how many steps; -1 if in vain.
     template <class Ready>
     static int steps_until(Ready& ready) {
-        const bool alone = Spin::alone();
+        const bool alone = Spinning::alone();
         for (int step = 0; step < steps_; ++step) {
             if (ready()) {
                 steps_ = std::min(steps_ * 2, most);
@@ -62,25 +65,51 @@ public:
     }
 
 private:
-    static constexpr int most = 2048;
-    static constexpr int least = 64;
-    static constexpr int between_yields = 64;
     static constexpr unsigned between_trials = 16;
     static inline thread_local int steps_ = most;
     static inline thread_local unsigned failures_ = 0;
     static inline constinit std::atomic<int> processors_{0};  // 0: not known yet
 };
 
-/// How long a sleeper sleeps at a time: `first`, then four times as long each time, up to `most`.
+/// For what is seen by a look at memory.
+using Spin = Spinning<2048, 64, 64>;
+
+/// Keeps many who sleep at one place for long from looking up each by itself: they do so in turn. Shared
+/// by them, and only ever a hint.
+class Lookout {
+public:
+    /// When the caller, who has slept a while already, is to look: `interval` after the one before it.
+    [[nodiscard]] os::Clock::time_point next(std::chrono::milliseconds interval) noexcept {
+        const auto now = os::Clock::now();
+        const os::Clock::time_point last(os::Clock::duration(last_.load(std::memory_order_relaxed)));
+        const auto mine = std::min(std::max(now, last) + interval, now + longest);
+        last_.store(mine.time_since_epoch().count(), std::memory_order_relaxed);
+        return mine;
+    }
+    /// Somebody has been woken: from now on.
+    void restart() noexcept { last_.store(0, std::memory_order_relaxed); }
+
+private:
+    // Should several be killed at once, those who are left have forgotten nothing for longer.
+    static constexpr std::chrono::seconds longest{5};
+
+    std::atomic<os::Clock::rep> last_{0};
+};
+
+/// How long a sleeper sleeps at a time: `first`, then four times as long each time, up to `most`; then
+/// in turn with others, if there is a lookout.
 struct Naps {
     std::chrono::milliseconds first{patience};
     std::chrono::milliseconds most{patience};
-};
+    Lookout* lookout = nullptr;
 
-/// For waits that may be long and that many may be in: after a while a sleeper costs a few
-/// microseconds a second. (Naps shorter than the kernel's tick would double the price of a sleep: a
-/// timer that is the next to go off has to be told to the hardware.)
-inline constexpr Naps growing_naps{patience, std::chrono::milliseconds(900)};
+    /// For waits that may be long and that many may be in: they cost no more than two looks a second,
+    /// however many sleep. (Naps shorter than the kernel's tick would double the price of a sleep: a
+    /// timer that is the next to go off has to be told to the hardware.)
+    [[nodiscard]] static Naps long_ones(Lookout& lookout) noexcept {
+        return {patience, std::chrono::milliseconds(450), &lookout};
+    }
+};
 
 /// A place to wait at: bit 0 says that somebody may be asleep, the rest counts so that no wake-up
 /// falls between a sleeper's last look and its sleep.
@@ -140,9 +169,15 @@ bool WaitWord::sleep_until(Ready ready, Prepare prepare, os::Deadline deadline, 
             for (int pause = 0; pause < settling; ++pause) os::spin_pause();
         }
         if (ready()) return true;
-        const bool woken = os::futex_wait(word_, mine, os::Deadline::after(nap).earlier(deadline));
-        // Others may sleep on; who roused this one has taken the flag down.
-        if (woken) word_.fetch_or(sleepers, std::memory_order_relaxed);
+        const auto nap_end = naps.lookout != nullptr && nap == naps.most
+                                 ? os::Deadline::at(naps.lookout->next(nap))
+                                 : os::Deadline::after(nap);
+        const bool woken = os::futex_wait(word_, mine, nap_end.earlier(deadline));
+        if (woken) {
+            // Others may sleep on; who roused this one has taken the flag down.
+            word_.fetch_or(sleepers, std::memory_order_relaxed);
+            if (naps.lookout != nullptr) naps.lookout->restart();
+        }
         if (ready()) return true;
         if (deadline.expired()) return false;
         if (!woken) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <multiprocessing/bytes.hpp>
+#include <multiprocessing/os/memory.hpp>
 #include <multiprocessing/pickle/value.hpp>
 
 #include <algorithm>
@@ -78,6 +79,9 @@ template <class T, class Container>
 void load_contiguous(IArchive& archive, Container& container) {
     const std::size_t count = archive.load_size(sizeof(T));
     const std::byte* const from = archive.take(count * sizeof(T));
+    container.clear();
+    container.reserve(count);
+    os::before_filling(container.data(), count * sizeof(T));
     if (reinterpret_cast<std::uintptr_t>(from) % alignof(T) == 0) {
         const auto* const first = reinterpret_cast<const T*>(from);
         container.assign(first, first + count);  // no zeros first

@@ -60,7 +60,7 @@ bool send_message(int socket, const Message& message, std::span<const int> descr
 /// The next message; nothing when the other side is gone.
 template <class Message>
 [[nodiscard]] std::optional<Message> receive_message(int socket,
-                                                     std::vector<os::Fd>* descriptors = nullptr) {
+                                                     os::ReceivedDescriptors* descriptors = nullptr) {
     Message message{};
     const auto bytes = std::as_writable_bytes(std::span(&message, 1));
     if (os::receive_some(socket, bytes, descriptors) != sizeof message) return std::nullopt;
@@ -105,8 +105,9 @@ inline void send_parcel(int channel, const ParcelHead& head, std::span<const std
 class ReceivedParcel {
 public:
     /// The next message; false when who should have sent it is gone. Adds its descriptors.
-    [[nodiscard]] bool receive(int channel, std::vector<os::Fd>& descriptors) {
+    [[nodiscard]] bool receive(int channel, os::ReceivedDescriptors& descriptors) {
         size_ = os::receive_some(channel, bytes_, &descriptors);
+        descriptors.check();
         return size_ >= sizeof(ParcelHead);
     }
     [[nodiscard]] ParcelHead head() const {

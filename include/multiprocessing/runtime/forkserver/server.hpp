@@ -93,9 +93,10 @@ inline void report_start(int channel) {
 
 /// In a child: receives what the process that wants it has prepared, and becomes that.
 [[nodiscard]] inline std::unique_ptr<Target> receive_target(int channel, const Signals& signals) {
-    std::vector<os::Fd> received;
+    os::ReceivedDescriptors arrived;
+    std::vector<os::Fd>& received = arrived.all;
     ReceivedParcel parcel;
-    if (!parcel.receive(channel, received)) throw SystemExit(1);  // that process is gone
+    if (!parcel.receive(channel, arrived)) throw SystemExit(1);  // that process is gone
     std::size_t next = 0;
     const Preparation preparation = parcel.head().told_by_file
                                         ? read_preparation(received.at(next++).get())
@@ -108,7 +109,7 @@ inline void report_start(int channel) {
     signals.restore(preparation.blocked_signals);
     const auto own = [&] { return received.size() - next; };
     while (own() < preparation.descriptors.size()) {
-        if (!parcel.receive(channel, received)) throw SystemExit(1);
+        if (!parcel.receive(channel, arrived)) throw SystemExit(1);
     }
     os::AffinityScope(preparation.surroundings.cpu_affinity).keep();
     if (preparation.environment) os::replace_environment(*preparation.environment);
@@ -132,11 +133,11 @@ inline void Server::run() {
 }
 
 inline bool Server::serve_request() {
-    std::vector<os::Fd> descriptors;
-    const auto request = receive_message<ForkRequest>(control_.get(), &descriptors);
+    os::ReceivedDescriptors received;
+    const auto request = receive_message<ForkRequest>(control_.get(), &received);
     if (!request) return false;
-    if (descriptors.empty()) return true;  // no channel: nobody to answer
-    os::Fd channel = std::move(descriptors.front());
+    if (received.all.empty()) return true;  // no channel: nobody to answer
+    os::Fd channel = std::move(received.all.front());
     ForkReport report{ForkReport::Kind::refused, 0, 0};
     if (request->key == key_) {
         report.kind = ForkReport::Kind::failed;
