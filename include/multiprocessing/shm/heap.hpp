@@ -131,9 +131,10 @@ inline Block& Heap::allocate(Transaction& tx, std::uint64_t size) {
     Block& block = block_at(relative);
     tx.set(block.serial, state_.next_serial);
     tx.set(state_.next_serial, state_.next_serial + 1);
-    // The block is nobody's yet, so what its header held needs no journal.
+    // The block is nobody's yet, so what its header held needs no journal; but its links are those of
+    // the list of free blocks, to which a roll-back gives it back.
     block.size = size;
-    block.owner = block.next = block.previous = block.owned = 0;
+    block.owner = block.owned = 0;
     block.counts = block.tickets = 0;
     tx.set(state_.allocated, state_.allocated + charge(block, order));
     return block;
