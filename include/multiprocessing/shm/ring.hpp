@@ -136,6 +136,7 @@ private:
     static constexpr std::uint64_t most_segment = 65536;
 
     [[nodiscard]] Offset& owned() noexcept { return Arena::block_of(this).owned; }
+    static void roll_back_for_the_dead();
     static void advance(End& end, const Cursor& cursor, std::uint64_t records) noexcept;
     Offset add_segment(Offset last, std::uint64_t record);
     void put_away(Cursor& cursor);

@@ -16,9 +16,16 @@
 
 namespace multiprocessing::shm {
 
+/// Whoever gets an end from a holder that was killed there may find it in the middle of a transaction.
+/// What that has changed is seen without the arena's mutex (a segment's link, a cursor's note of what
+/// is to be put away), and is to be undone before anybody relies on it.
+inline void Ring::roll_back_for_the_dead() {
+    static_cast<void>(Arena::instance().transaction());  // its first step, if nobody else's was
+}
+
 inline Ring::Putter::Putter(Ring& ring) : ring_(ring) {
     End& end = ring_.put_;
-    end.mutex.lock();
+    if (end.mutex.lock()) [[unlikely]] roll_back_for_the_dead();
     cursor_ = end.current();
     if (end.pending.serial != 0) [[unlikely]] {
         // Somebody died between handing a run to the ring and taking note that it is in.
@@ -96,7 +103,7 @@ inline void Ring::Putter::publish() noexcept {
 
 inline Ring::Getter::Getter(Ring& ring) : ring_(ring) {
     End& end = ring_.get_;
-    end.mutex.lock();
+    if (end.mutex.lock()) [[unlikely]] roll_back_for_the_dead();
     Cursor& current = end.current();
     if (current.retired != 0) [[unlikely]] ring_.put_away(current);
     cursor_ = current;
