@@ -4,6 +4,7 @@
 // what must be pickled is pickled outside it. Under the queues.
 #pragma once
 
+#include <multiprocessing/os/fault.hpp>
 #include <multiprocessing/pickle/message.hpp>
 #include <multiprocessing/shm/ring.hpp>
 #include <multiprocessing/shm/run.hpp>
@@ -33,9 +34,11 @@ shm::Outcome send(shm::Ring& ring, const T& value, os::Deadline deadline) {
         });
     } else {
         const auto put_run = [&](shm::Run run, std::size_t size) {
+            MULTIPROCESSING_FAULT_POINT("send: run written, not put");
             const auto outcome = ring.put(
                 deadline, [&](Ring::Putter& end) { end.put_run(run.block(), size); });
             if (outcome == shm::Outcome::done) run.release();
+            MULTIPROCESSING_FAULT_POINT("send: run let go");
             return outcome;
         };
         if constexpr (has_exact_size<T>) {
@@ -69,6 +72,7 @@ shm::Outcome send(shm::Ring& ring, const T& value, os::Deadline deadline) {
 template <Picklable T>
 [[nodiscard]] T load_run(shm::Run run, std::span<const std::byte> bytes) {
     Cargo cargo(run.tickets());
+    MULTIPROCESSING_FAULT_POINT("receive: run taken, not read");
     return load_payload<T>(bytes, &cargo);
 }
 
@@ -85,6 +89,7 @@ shm::Outcome receive(shm::Ring& ring, std::optional<T>& value, os::Deadline dead
             std::memcpy(bytes, record.bytes.data(), sizeof(T));
             end.take(record);
         });
+        MULTIPROCESSING_FAULT_POINT("receive: end let go");
         if (outcome == shm::Outcome::done) value.emplace(load_payload<T>(bytes));
     } else {
         outcome = ring.take(deadline, [&](Ring::Getter& end, const Ring::Getter::Record& record) {
@@ -98,6 +103,7 @@ shm::Outcome receive(shm::Ring& ring, std::optional<T>& value, os::Deadline dead
         if (taken.run != nullptr) {
             value.emplace(load_run<T>(shm::Run(*taken.run), taken.bytes));
         } else {
+            MULTIPROCESSING_FAULT_POINT("receive: pickled bytes taken, not read");
             value.emplace(load_payload<T>(scratch->span()));
         }
     }
@@ -125,8 +131,10 @@ shm::Outcome receive_many(shm::Ring& ring, std::vector<T>& values, std::size_t m
                 if (record.run != nullptr) shm::Run gone(*record.run);
                 return;
             }
+            MULTIPROCESSING_FAULT_POINT("receive_many: one read, not taken");
             end.take(record);
             if (record.run != nullptr) shm::Run done(*record.run);
+            MULTIPROCESSING_FAULT_POINT("receive_many: one taken");
         } while (values.size() < most && end.peek(record));
     });
     if (unreadable) std::rethrow_exception(unreadable);

@@ -6,6 +6,7 @@
 
 #include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/cpu.hpp>
+#include <multiprocessing/os/fault.hpp>
 #include <multiprocessing/os/futex.hpp>
 
 #include <algorithm>
@@ -93,7 +94,9 @@ bool WaitWord::wait(Ready ready, os::Deadline deadline, Idle idle) {
         const std::uint32_t mine = (seen + 2) | sleepers;
         if (!word_.compare_exchange_weak(seen, mine, std::memory_order_seq_cst)) continue;
         if (ready()) return true;
+        MULTIPROCESSING_FAULT_POINT("wait: announced, not asleep");
         const bool woken = os::futex_wait(word_, mine, os::Deadline::after(patience).earlier(deadline));
+        MULTIPROCESSING_FAULT_POINT("wait: awake");
         if (ready()) return true;
         if (deadline.expired()) return false;
         if (!woken) idle();
@@ -106,9 +109,11 @@ inline void WaitWord::notify(int count) noexcept {
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if ((word_.load(std::memory_order_relaxed) & sleepers) == 0) return;
     std::uint32_t mine = (word_.fetch_add(2, std::memory_order_seq_cst) + 2) | sleepers;
+    MULTIPROCESSING_FAULT_POINT("notify: word changed, nobody woken");
     if (os::futex_wake(word_, count) == 0 || count == INT_MAX) {
         // Nobody sleeps, unless the word has changed since: then the flag stays up.
         word_.compare_exchange_strong(mine, mine & ~sleepers, std::memory_order_relaxed);
+        MULTIPROCESSING_FAULT_POINT("notify: nobody sleeps any more");
     }
 }
 
