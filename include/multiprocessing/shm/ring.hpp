@@ -6,6 +6,7 @@
 // everything. The ends meet in nothing but the two indices.
 #pragma once
 
+#include <multiprocessing/os/fault.hpp>
 #include <multiprocessing/shm/arena.hpp>
 #include <multiprocessing/shm/ref.hpp>
 #include <multiprocessing/shm/robust_mutex.hpp>
@@ -220,16 +221,20 @@ Outcome Ring::put(os::Deadline deadline, Write write) {
             if (putter.room() != 0) {
                 const std::uint64_t before = puts();
                 write(putter);
+                MULTIPROCESSING_FAULT_POINT("put: written, not published");
                 putter.publish();
+                MULTIPROCESSING_FAULT_POINT("put: published, end held");
                 done = true;
                 several = puts() - before > 1;
             }
         }
+        MULTIPROCESSING_FAULT_POINT("put: end let go");
         if (!done && !space_.wait([this] { return !full() || is_shut_down(); }, deadline)) {
             return Outcome::timed_out;
         }
     }
     several ? items_.notify_all() : items_.notify_one();
+    MULTIPROCESSING_FAULT_POINT("put: consumers told");
     return Outcome::done;
 }
 
@@ -255,13 +260,17 @@ Outcome Ring::take(os::Deadline deadline, Read read, Stop stop, Idle idle) {
                 if (getter.peek(record)) {
                     const std::uint64_t shown = gets();  // what peek() passed over is not taken
                     read(getter, record);
+                    MULTIPROCESSING_FAULT_POINT("get: taken, not committed");
                     getter.commit();
+                    MULTIPROCESSING_FAULT_POINT("get: committed, end held");
                     taken = gets() != shown;
                 }
                 freed = gets() - before;
             }
+            MULTIPROCESSING_FAULT_POINT("get: end let go");
             if (freed != 0 && bound_ != unbounded) {
                 freed == 1 ? space_.notify_one() : space_.notify_all();
+                MULTIPROCESSING_FAULT_POINT("get: producers told");
             }
             if (taken) return Outcome::done;
             continue;
@@ -285,8 +294,10 @@ inline void Ring::discard() {
                 Transaction tx = arena.transaction();
                 arena.destroy(tx, *record.run);
             }
+            MULTIPROCESSING_FAULT_POINT("discard: one taken");
         }
         getter.commit();
+        MULTIPROCESSING_FAULT_POINT("discard: committed, end held");
     }
     space_.notify_all();
     while (discarded-- != 0) static_cast<void>(task_done());  // nobody else will say so
@@ -297,6 +308,7 @@ inline bool Ring::task_done() noexcept {
     do {
         if (done >= puts()) return false;
     } while (!done_.compare_exchange_weak(done, done + 1, std::memory_order_acq_rel));
+    MULTIPROCESSING_FAULT_POINT("task_done: counted, nobody told");
     all_done_.notify_all();
     return true;
 }
@@ -308,8 +320,11 @@ inline bool Ring::join(os::Deadline deadline) {
 inline void Ring::shut_down() {
     {
         const Putter holding(*this);  // so that a put is either before it or refused
+        MULTIPROCESSING_FAULT_POINT("shut_down: end taken");
         shut_down_.store(1, std::memory_order_release);
+        MULTIPROCESSING_FAULT_POINT("shut_down: noted, end held");
     }
+    MULTIPROCESSING_FAULT_POINT("shut_down: end let go, nobody told");
     wake_all();
 }
 
@@ -317,12 +332,15 @@ inline void Ring::advance(End& end, const Cursor& cursor, std::uint64_t records)
     const std::uint64_t now = end.commit.load(std::memory_order_relaxed);
     const std::uint64_t other = (now & 1) ^ 1;
     end.cursors[other] = cursor;
+    MULTIPROCESSING_FAULT_POINT("advance: cursor written, index not");
     // Release: the records, and the cursor, before the index that makes them true.
     end.commit.store((((now >> 1) + records) << 1) | other, std::memory_order_release);
+    MULTIPROCESSING_FAULT_POINT("advance: index stored");
 }
 
 inline Shared<Ring> Ring::make(std::uint64_t bound) {
     auto ring = Shared<Ring>::make(0, bound);
+    MULTIPROCESSING_FAULT_POINT("make: ring without segments");
     const Offset first = ring->add_segment(0, 0);
     for (End* end : {&ring->put_, &ring->get_}) {
         for (Cursor& cursor : end->cursors) cursor.segment = first;
@@ -349,9 +367,12 @@ inline Offset Ring::add_segment(Offset last, std::uint64_t record) {
     }
     auto* segment = Arena::payload<RingSegment>(*block);
     segment->next = 0;
+    MULTIPROCESSING_FAULT_POINT("add_segment: made, not linked");
     const Offset offset = arena.offset_of(block);
     if (last != 0) tx.set(Arena::payload<RingSegment>(*arena.at<Block>(last))->next, offset);
+    MULTIPROCESSING_FAULT_POINT("add_segment: linked, not committed");
     tx.commit();
+    MULTIPROCESSING_FAULT_POINT("add_segment: committed");
     return offset;
 }
 
@@ -363,10 +384,13 @@ inline void Ring::put_away(Cursor& cursor) {
     tx.set(cursor.retired, 0);
     if (spare == nullptr) {
         tx.set(spare_, arena.offset_of(&block));
+        MULTIPROCESSING_FAULT_POINT("put_away: noted as spare, not committed");
         tx.commit();
     } else {
+        MULTIPROCESSING_FAULT_POINT("put_away: to be freed, not committed");
         arena.destroy(tx, block);
     }
+    MULTIPROCESSING_FAULT_POINT("put_away: committed, arena held");
 }
 
 }  // namespace multiprocessing::shm

@@ -4,6 +4,7 @@
 // taken, and what a killed holder left there put right.
 #pragma once
 
+#include <multiprocessing/os/fault.hpp>
 #include <multiprocessing/shm/arena.hpp>
 #include <multiprocessing/shm/processes.hpp>
 #include <multiprocessing/shm/ring.hpp>
@@ -26,8 +27,10 @@ inline void Ring::roll_back_for_the_dead() {
 inline Ring::Putter::Putter(Ring& ring) : ring_(ring) {
     End& end = ring_.put_;
     if (end.mutex.lock()) [[unlikely]] roll_back_for_the_dead();
+    MULTIPROCESSING_FAULT_POINT("put: end taken");
     cursor_ = end.current();
     if (end.pending.serial != 0) [[unlikely]] {
+        MULTIPROCESSING_FAULT_POINT("put: a run that a death left pending");
         // Somebody died between handing a run to the ring and taking note that it is in.
         if (end.count() <= end.pending_at) {
             const Arena& arena = Arena::instance();
@@ -36,6 +39,7 @@ inline Ring::Putter::Putter(Ring& ring) : ring_(ring) {
                 arena.destroy(tx, *run);
             }
         }
+        MULTIPROCESSING_FAULT_POINT("put: pending run settled, note stands");
         end.pending = {};
     }
 }
@@ -57,12 +61,14 @@ inline std::byte* Ring::Putter::reserve(RecordHeader header) {
             const RecordHeader skip{0, RecordHeader::skip};
             std::memcpy(segment->data() + cursor_.position, &skip, sizeof skip);
         }
+        MULTIPROCESSING_FAULT_POINT("reserve: segment full");
         // There is a next one already if somebody died after linking it; it may be too small.
         do {
             Offset next = segment->next;
             if (next == 0) next = ring_.add_segment(cursor_.segment, record);
             cursor_ = {next, 0, 0};
             segment = Arena::payload<RingSegment>(*arena.at<Block>(next));
+            MULTIPROCESSING_FAULT_POINT("reserve: in the next segment");
             if (segment->capacity < record) {
                 const RecordHeader skip{0, RecordHeader::skip};
                 std::memcpy(segment->data(), &skip, sizeof skip);
@@ -71,6 +77,7 @@ inline std::byte* Ring::Putter::reserve(RecordHeader header) {
     }
     std::byte* at = segment->data() + cursor_.position;
     std::memcpy(at, &header, sizeof header);
+    MULTIPROCESSING_FAULT_POINT("reserve: header written");
     cursor_.position += record;
     ++reserved_;
     return at + sizeof header;
@@ -88,12 +95,16 @@ inline void Ring::Putter::put_run(Block& run, std::uint64_t size) {
         tx.set(end.pending_at, end.count() + reserved_ - 1);
         tx.set(end.pending.offset, record.block.offset);
         tx.set(end.pending.serial, record.block.serial);
+        MULTIPROCESSING_FAULT_POINT("put_run: handed over, not committed");
         tx.commit();
     }
+    MULTIPROCESSING_FAULT_POINT("put_run: handed over, not published");
     publish();
+    MULTIPROCESSING_FAULT_POINT("put_run: published, note stands");
     // A release store lets later ones go before it, but for this.
     std::atomic_signal_fence(std::memory_order_seq_cst);
     end.pending = {};
+    MULTIPROCESSING_FAULT_POINT("put_run: note gone");
 }
 
 inline void Ring::Putter::publish() noexcept {
@@ -104,6 +115,7 @@ inline void Ring::Putter::publish() noexcept {
 inline Ring::Getter::Getter(Ring& ring) : ring_(ring) {
     End& end = ring_.get_;
     if (end.mutex.lock()) [[unlikely]] roll_back_for_the_dead();
+    MULTIPROCESSING_FAULT_POINT("get: end taken");
     Cursor& current = end.current();
     if (current.retired != 0) [[unlikely]] ring_.put_away(current);
     cursor_ = current;
@@ -127,6 +139,7 @@ inline bool Ring::Getter::peek(Record& record) {
             // The segment's records are taken before it is put away.
             advance(end, {segment->next, 0, cursor_.segment}, std::exchange(taken_, 0));
             ring_.put_away(end.current());
+            MULTIPROCESSING_FAULT_POINT("peek: in the next segment");
             cursor_ = end.current();
             continue;
         }
@@ -147,6 +160,7 @@ inline bool Ring::Getter::peek(Record& record) {
             }
         }
         // It was being taken by a process that was killed then, and went with it.
+        MULTIPROCESSING_FAULT_POINT("peek: a run that has gone with its taker");
         cursor_.position += shown_;
         ++taken_;
         commit();
@@ -163,8 +177,10 @@ inline void Ring::Getter::take(const Record& record) {
         Transaction tx = arena.transaction();
         arena.unhang(tx, *record.run);
         arena.hang(tx, mine, *record.run);
+        MULTIPROCESSING_FAULT_POINT("take: run taken over, not committed");
         tx.commit();
     }
+    MULTIPROCESSING_FAULT_POINT("take: run taken over, record not taken");
     commit();
 }
 
