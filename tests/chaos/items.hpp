@@ -48,7 +48,7 @@ private:
 inline std::size_t some_length(Dice& dice, std::size_t longest) noexcept {
     switch (dice.below(16)) {
     case 0: return 8'100 + dice.below(200);
-    case 1: return dice.below(longest);
+    case 1: return dice.below(longest >> dice.below(8));
     case 2: return 1'000 + dice.below(7'000);
     default: return dice.below(300);
     }
@@ -89,7 +89,7 @@ using Slab = Plain<2000>;
 /// Words of which the first is the label.
 template <>
 struct Item<std::vector<std::uint64_t>> {
-    static constexpr std::size_t longest = 400'000;
+    static constexpr std::size_t longest = 3'000'000;
 
     static std::vector<std::uint64_t> make(Label label) {
         Dice dice(label);
@@ -110,7 +110,7 @@ template <>
 struct Item<std::string> {
     static std::string make(Label label) {
         Dice dice(label);
-        std::string item(sizeof label + some_length(dice, 60'000), '\0');
+        std::string item(sizeof label + some_length(dice, 300'000), '\0');
         std::memcpy(item.data(), &label, sizeof label);
         const std::uint64_t start = dice.roll();
         for (std::size_t i = sizeof label; i < item.size(); ++i) {

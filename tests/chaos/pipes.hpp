@@ -101,7 +101,7 @@ inline std::optional<Label> receive_message(const mp::Connection& from, Manner m
         return Item<Words>::read(words);
     }
     case Manner::bytes_into: {
-        Words words(Item<Words>::longest);
+        Words words(Item<Words>::longest / sizeof(std::uint64_t) + 1);
         words.resize(from.recv_bytes_into(words) / sizeof(std::uint64_t));
         return Item<Words>::read(words);
     }

@@ -156,9 +156,6 @@ void consume(const mp::JoinableQueue<T>& queue, const SharedRecord& shared, std:
     }
 }
 
-/// What a queue may keep of what it has needed before it was drained: itself and a few segments.
-inline constexpr std::int64_t most_memory_of_a_drained_queue = 4 * 65536;
-
 /// The processes of a round and what is done to them.
 template <class T>
 class QueueRound {

@@ -136,8 +136,14 @@ struct Balance {
 
 /// Every surviving put is got exactly once: of a producer's items the first so many are there, all
 /// whose put has returned and at most those of the call it was killed in; and no more are missing
-/// than killed consumers had in hand.
-[[nodiscard]] Balance balance(Record& record);
+/// than killed consumers had in hand, unless some have been discarded.
+[[nodiscard]] Balance balance(Record& record, bool discarded = false);
+
+/// As new, where only the first `lives` have been used.
+void clear(Record& record, std::size_t lives);
+
+/// What a queue may keep when it is drained: itself and two segments, of what it has needed.
+inline constexpr std::int64_t most_memory_of_a_drained_queue = 5 * 32768;
 
 // ---------------------------------------------------------------------------------------------------
 
@@ -160,7 +166,16 @@ void GetNotes::note(const T& item) {
     store(life_.under_way, life_.under_way - 1);
 }
 
-inline Balance balance(Record& record) {
+inline void clear(Record& record, std::size_t lives) {
+    for (std::size_t i = 0; i < lives; ++i) {
+        record.lives[i] = {};
+        record.got[i] = {};
+    }
+    record.progress = record.stop = record.complaints = 0;
+    record.complaint = {};
+}
+
+inline Balance balance(Record& record, bool discarded) {
     Balance sum;
     if (record.complaints != 0) {
         sum.errors.push_back(std::string(record.complaint.data()) + " (" +
@@ -192,7 +207,7 @@ inline Balance balance(Record& record) {
         sum.uncounted += put - life.finished;
     }
     sum.lost = sum.put - sum.got;
-    if (sum.lost > sum.may_be_lost) {
+    if (sum.lost > sum.may_be_lost && !discarded) {
         sum.errors.push_back(std::to_string(sum.lost) + " items are lost, and killed consumers had " +
                              std::to_string(sum.may_be_lost) + " in hand");
     }
