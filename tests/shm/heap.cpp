@@ -158,6 +158,24 @@ TEST_CASE("a transaction that fails takes no block and frees none", "[shm][heap]
     own.free(kept);
 }
 
+TEST_CASE("a transaction that fails gives a block back with all that are free behind it",
+          "[shm][heap][journal]") {
+    OwnHeap own;
+    std::vector<shm::Block*> blocks;
+    for (int i = 0; i < 8; ++i) blocks.push_back(&own.allocate(1000));
+    for (std::size_t i = 0; i < 8; i += 2) own.free(*blocks[i]);  // no two of them are buddies
+    const auto before = own.free_blocks();
+    {
+        auto tx = own.transaction();
+        static_cast<void>(own.heap.allocate(tx, 1000));
+    }
+    CHECK(own.free_blocks() == before);
+    for (std::size_t i = 1; i < 8; i += 2) own.free(*blocks[i]);
+    CHECK(own.header.state.allocated == 0);
+    CHECK(own.free_blocks().size() ==
+          static_cast<std::size_t>(std::popcount(own.header.state.frontier)));
+}
+
 TEST_CASE("freed memory goes back to the system beyond a slack", "[shm][heap]") {
     OwnHeap own;
     constexpr std::uint64_t large = std::uint64_t{100} << 20;

@@ -86,7 +86,7 @@ TEST_CASE("a process mutex of the dead is the next one's, also where several wai
     const auto stage = make_stage();
     for (std::uint32_t round = 1; round <= 5; ++round) {
         Child holder([&] {
-            counter->mutex.lock();
+            static_cast<void>(counter->mutex.lock());
             stage->reach(2 * round - 1);
             stage->await(2 * round);
             die();
@@ -107,7 +107,7 @@ TEST_CASE("a sleeper for a process mutex that is killed keeps nobody from it",
           "[shm][process_mutex][crash]") {
     const auto counter = shm::Shared<MutexCounter>::make(0);
     for (int round = 0; round < 30; ++round) {
-        counter->mutex.lock();
+        static_cast<void>(counter->mutex.lock());
         Child doomed([&] { counter->add(1'000'000'000); });
         Child survivor([&] { counter->add(1000); });
         for (int i = 0; i < round * 1000; ++i) os::spin_pause();

@@ -4,6 +4,7 @@
 // what must be pickled is pickled outside it. Under the queues.
 #pragma once
 
+#include <multiprocessing/os/fault.hpp>
 #include <multiprocessing/pickle/message.hpp>
 #include <multiprocessing/shm/ring.hpp>
 #include <multiprocessing/shm/run.hpp>
@@ -26,9 +27,11 @@ template <class T>
 concept RecordSized = Bitwise<T> && sizeof(T) <= shm::Ring::inline_most;
 
 inline shm::Outcome put_run(shm::Ring& ring, shm::Run run, std::size_t size, os::Deadline deadline) {
+    MULTIPROCESSING_FAULT_POINT("send: run written, not put");
     const auto outcome =
         ring.put(deadline, [&](shm::Ring::Putter& end) { end.put_run(run.block(), size); });
     if (outcome == shm::Outcome::done) run.release();
+    MULTIPROCESSING_FAULT_POINT("send: run let go");
     return outcome;
 }
 
@@ -74,6 +77,7 @@ shm::Outcome send(shm::Ring& ring, const T& value, os::Deadline deadline) {
 template <Picklable T>
 [[nodiscard]] T load_run(shm::Run run, std::span<const std::byte> bytes) {
     Cargo cargo(run ? run.tickets() : std::span<shm::Ticket>());
+    MULTIPROCESSING_FAULT_POINT("receive: taken, not read");
     return load_payload<T>(bytes, &cargo);
 }
 
@@ -88,6 +92,7 @@ shm::Outcome receive(shm::Ring& ring, std::optional<T>& value, os::Deadline dead
                 std::memcpy(bytes, record.bytes.data(), sizeof(T));
                 end.take(record);
             });
+        MULTIPROCESSING_FAULT_POINT("receive: end let go");
         if (outcome == shm::Outcome::done) value.emplace(load_payload<T>(bytes));
         return outcome;
     } else {
@@ -130,6 +135,7 @@ shm::Outcome send_many(shm::Ring& ring, Range&& values) {
                 next += sizes[i];
                 return ++i != sizes.size();
             });
+            MULTIPROCESSING_FAULT_POINT("send_many: a batch put");
         }
         sizes.clear();
         scratch->clear();
@@ -215,9 +221,11 @@ shm::Outcome receive_many(shm::Ring& ring, std::vector<T>& values, std::size_t m
                     end.take(record);
                     all.back().run = shm::Run(*record.run);
                 }
+                MULTIPROCESSING_FAULT_POINT("receive_many: one taken, not committed");
             } while (all.size() < all.capacity() &&
                      scratch->size() + Ring::inline_most <= batch_bytes && end.peek(record));
         });
+        MULTIPROCESSING_FAULT_POINT("receive_many: all taken, none read");
         for (Taken& each : all) {
             const std::byte* bytes = each.run ? each.run.data() : scratch->data() + each.begin;
             try {

@@ -147,9 +147,10 @@ inline Block& Heap::allocate(Transaction& tx, std::uint64_t size) {
     set_tag(tx, relative, static_cast<std::uint8_t>(in_use | order));
     Block& block = block_at(relative);
     renew(tx, block);
-    // The block is nobody's yet, so what its header held needs no journal.
+    // The block is nobody's yet, so what its header held needs no journal; but its links are those of
+    // the list of free blocks, to which a roll-back gives it back.
     block.size = size;
-    block.owner = block.next = block.previous = block.owned = 0;
+    block.owner = block.owned = 0;
     block.counts = block.tickets = 0;
     tx.set(state_.allocated, state_.allocated + charge(block, order));
     return block;

@@ -6,6 +6,7 @@
 // the second case by the next process to take the mutex.
 #pragma once
 
+#include <multiprocessing/os/fault.hpp>
 #include <multiprocessing/shm/robust_mutex.hpp>
 #include <multiprocessing/shm/segment.hpp>
 
@@ -35,6 +36,7 @@ class Transaction {
 public:
     Transaction(const Segment& segment, Journal& journal) : segment_(segment), journal_(journal) {
         if (journal_.mutex.lock()) roll_back();
+        MULTIPROCESSING_FAULT_POINT("transaction: begun");
     }
     Transaction(const Transaction&) = delete;
     Transaction& operator=(const Transaction&) = delete;
@@ -47,14 +49,18 @@ public:
         order();
         journal_.length = journal_.length + 1;
         order();
+        MULTIPROCESSING_FAULT_POINT("transaction: word noted, not changed");
         // Atomic for those who look at single words without the mutex.
         std::atomic_ref(word).store(value, std::memory_order_release);
+        MULTIPROCESSING_FAULT_POINT("transaction: word changed");
     }
     /// From here on everything set so far stands. The transaction may go on with a new unit.
     void commit() noexcept {
         order();
+        MULTIPROCESSING_FAULT_POINT("transaction: not committed");
         journal_.length = 0;
         order();
+        MULTIPROCESSING_FAULT_POINT("transaction: committed");
     }
     /// Undoes what has been set since the last commit().
     void roll_back() noexcept;
@@ -81,6 +87,7 @@ inline void Transaction::roll_back() noexcept {
         order();
         journal_.length = journal_.length - 1;
         order();
+        MULTIPROCESSING_FAULT_POINT("transaction: word restored");
     }
 }
 
@@ -89,6 +96,7 @@ inline void Transaction::unlock() noexcept {
     roll_back();
     locked_ = false;
     journal_.mutex.unlock();
+    MULTIPROCESSING_FAULT_POINT("transaction: ended");
 }
 
 }  // namespace multiprocessing::shm

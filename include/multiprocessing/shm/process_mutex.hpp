@@ -17,15 +17,15 @@
 namespace multiprocessing::shm {
 
 /// Held by one thread at a time; not recursive. A holder that has been killed is noticed by the one
-/// who waits next, within milliseconds: what it left half done is for the user to make whole, each
-/// time after lock().
+/// who waits next, within milliseconds.
 class ProcessMutex {
 public:
-    void lock() {
+    /// Whether the last holder died inside.
+    bool lock() {
         HolderId nobody = 0;
         const bool taken =
             holder_.compare_exchange_strong(nobody, self(), std::memory_order_acquire);
-        if (!taken) [[unlikely]] wait();
+        return taken ? false : wait();
     }
     void unlock() noexcept {
         holder_.store(0, std::memory_order_release);
@@ -39,7 +39,7 @@ private:
     static constexpr int most_pauses = 512;  // then its holder is not running
     static constexpr std::chrono::milliseconds nap{20};  // then it is looked whether it lives
 
-    void wait();
+    bool wait();
     void wake() noexcept {
         sleepers_.store(0, std::memory_order_seq_cst);
         os::futex_wake(holder_, 1);
@@ -49,7 +49,7 @@ private:
     std::atomic<std::uint32_t> sleepers_{0};  // whether there may be any
 };
 
-inline void ProcessMutex::wait() {
+inline bool ProcessMutex::wait() {
     const HolderId me = self();
     const auto free = [&] {
         HolderId nobody = 0;
@@ -62,10 +62,11 @@ inline void ProcessMutex::wait() {
         for (int pauses = least_pauses, spent = 0; spent < most_pauses; spent += pauses) {
             pauses = std::min(pauses * 2, long_pause);
             for (int i = 0; i < pauses; ++i) os::spin_pause();
-            if (free()) return;
+            if (free()) return false;
         }
     }
     bool slept = false;
+    bool died = false;
     for (;;) {
         sleepers_.store(1, std::memory_order_seq_cst);
         if (free()) break;
@@ -75,11 +76,13 @@ inline void ProcessMutex::wait() {
         if (os::futex_wait(holder_, holder, os::Deadline::after(nap))) continue;
         if (!alive(holder) &&
             holder_.compare_exchange_strong(holder, me, std::memory_order_acquire)) {
+            died = true;
             break;
         }
     }
     // Others may sleep on, and who woke this one has taken the flag down.
     if (slept) sleepers_.store(1, std::memory_order_relaxed);
+    return died;
 }
 
 }  // namespace multiprocessing::shm

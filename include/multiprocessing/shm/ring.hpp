@@ -6,6 +6,7 @@
 // The ends meet in nothing but the two indices, and look at each other's only when they must.
 #pragma once
 
+#include <multiprocessing/os/fault.hpp>
 #include <multiprocessing/shm/arena.hpp>
 #include <multiprocessing/shm/head_start.hpp>
 #include <multiprocessing/shm/process_mutex.hpp>
@@ -177,6 +178,7 @@ private:
     }
     static void advance(End& end, const Cursor& cursor, std::uint64_t records) noexcept;
     Offset add_segment(Offset last, std::uint64_t record);
+    static void roll_back_for_the_dead();
     [[nodiscard]] bool has_used_memory(std::uint64_t bytes);
     Cursor leave_segment(Cursor from, std::uint64_t record);
     void put_away(Cursor& cursor);
@@ -289,13 +291,17 @@ Outcome Ring::put(os::Deadline deadline, Write write) {
             if (is_shut_down()) return Outcome::shut_down;
             if (putter.room() != 0) {
                 write(putter);
+                MULTIPROCESSING_FAULT_POINT("put: written, not published");
                 putter.publish();
+                MULTIPROCESSING_FAULT_POINT("put: published, end held");
                 done = true;
                 room_left = bound_ != unbounded && putter.room() != 0;
             }
         }
+        MULTIPROCESSING_FAULT_POINT("put: end let go");
         if (done) {
             announce_items();
+            MULTIPROCESSING_FAULT_POINT("put: consumers told");
             if (room_left) space_.rouse();  // who was roused for it passes on what it leaves
             return Outcome::done;
         }
@@ -330,14 +336,19 @@ Outcome Ring::take(os::Deadline deadline, Read read, Stop stop, Idle idle) {
             if (found) {
                 const std::uint64_t before = getter.taken();  // peek() may have passed over some
                 read(getter, record);
+                MULTIPROCESSING_FAULT_POINT("get: taken, not committed");
                 getter.commit();
+                MULTIPROCESSING_FAULT_POINT("get: committed, end held");
                 taken = getter.taken() != before;
                 more = getter.known();
             }
             freed = getter.taken() != 0;
         }
+        MULTIPROCESSING_FAULT_POINT("get: end let go");
         if (freed && bound_ != unbounded) space_.rouse();
+        MULTIPROCESSING_FAULT_POINT("get: producers told");
         if (more != 0) items_.rouse();
+        MULTIPROCESSING_FAULT_POINT("get: other consumers told");
         if (came_back) HeadStart::result(more + (taken ? 1 : 0));
         if (taken) return Outcome::done;
         if (found) continue;
@@ -375,8 +386,10 @@ inline void Ring::discard() {
                 Transaction tx = arena.transaction();
                 arena.destroy(tx, *record.run);
             }
+            MULTIPROCESSING_FAULT_POINT("discard: one taken");
         }
         getter.commit();
+        MULTIPROCESSING_FAULT_POINT("discard: committed, end held");
     }
     space_.notify_all();
     while (discarded-- != 0) static_cast<void>(task_done());  // nobody else will say so
@@ -387,6 +400,7 @@ inline bool Ring::task_done() noexcept {
     do {
         if (done >= puts()) return false;
     } while (!done_.compare_exchange_weak(done, done + 1, std::memory_order_acq_rel));
+    MULTIPROCESSING_FAULT_POINT("task_done: counted, nobody told");
     all_done_.notify_all();
     return true;
 }
@@ -399,13 +413,17 @@ inline bool Ring::join(os::Deadline deadline) {
 inline void Ring::shut_down() {
     {
         const Putter holding(*this);  // so that a put is either before it or refused
+        MULTIPROCESSING_FAULT_POINT("shut_down: end taken");
         shut_down_.store(1, std::memory_order_release);
+        MULTIPROCESSING_FAULT_POINT("shut_down: noted, end held");
     }
+    MULTIPROCESSING_FAULT_POINT("shut_down: end let go, nobody told");
     wake_all();
 }
 
 inline void Ring::wake_selectors() noexcept {
     std::uint64_t words = selectors_.exchange(0, std::memory_order_seq_cst);
+    MULTIPROCESSING_FAULT_POINT("put: selectors noted, not told");
     for (; words != 0; words &= words - 1) {
         const auto word = static_cast<std::size_t>(std::countr_zero(words));
         Arena::instance().header().selectors[word].notify_all();
@@ -447,12 +465,15 @@ inline void Ring::advance(End& end, const Cursor& cursor, std::uint64_t records)
     end.cursors[other].segment = cursor.segment;
     end.cursors[other].position = cursor.position;
     end.cursors[other].retired = cursor.retired;
+    MULTIPROCESSING_FAULT_POINT("advance: cursor written, index not");
     // Release: the records, and the cursor, before the index that makes them true.
     end.commit.store((((now >> 1) + records) << 1) | other, std::memory_order_release);
+    MULTIPROCESSING_FAULT_POINT("advance: index stored");
 }
 
 inline Shared<Ring> Ring::make(std::uint64_t bound) {
     auto ring = Shared<Ring>::make(0, bound);
+    MULTIPROCESSING_FAULT_POINT("make: ring without segments");
     const Offset first = ring->add_segment(0, 0);
     for (End* end : {&ring->put_, &ring->get_}) {
         for (Cursor& cursor : end->cursors) cursor.segment = first;
@@ -480,10 +501,13 @@ inline Offset Ring::add_segment(Offset last, std::uint64_t record) {
     }
     auto* segment = Arena::payload<RingSegment>(*block);
     segment->next = 0;
+    MULTIPROCESSING_FAULT_POINT("add_segment: made, not linked");
     const Offset offset = arena.offset_of(block);
     if (last != 0) tx.set(Arena::payload<RingSegment>(*arena.at<Block>(last))->next, offset);
     tx.set(segments_, segments_ + 1);
+    MULTIPROCESSING_FAULT_POINT("add_segment: linked, not committed");
     tx.commit();
+    MULTIPROCESSING_FAULT_POINT("add_segment: committed");
     return offset;
 }
 
@@ -496,10 +520,13 @@ inline void Ring::put_away(Cursor& cursor) {
     tx.set(segments_, segments_ - 1);
     if (spare == nullptr) {
         tx.set(spare_, arena.offset_of(&block));
+        MULTIPROCESSING_FAULT_POINT("put_away: noted as spare, not committed");
         tx.commit();
     } else {
+        MULTIPROCESSING_FAULT_POINT("put_away: to be freed, not committed");
         arena.destroy(tx, block);
     }
+    MULTIPROCESSING_FAULT_POINT("put_away: committed, arena held");
 }
 
 }  // namespace multiprocessing::shm

@@ -21,13 +21,15 @@ namespace multiprocessing::shm {
 
 [[gnu::always_inline]] inline Ring::Putter::Putter(Ring& ring) : ring_(ring) {
     End& end = ring_.put_;
-    end.mutex.lock();
+    if (end.mutex.lock()) [[unlikely]] roll_back_for_the_dead();
+    MULTIPROCESSING_FAULT_POINT("put: end taken");
     if (end.pending.serial != 0) [[unlikely]] ring_.settle_pending();
     cursor_ = end.current();
 }
 
 /// Somebody died between handing a run to the ring and taking note that it is in.
 inline void Ring::settle_pending() {
+    MULTIPROCESSING_FAULT_POINT("put: a run that a death left pending");
     if (put_.count() <= put_.pending_at) {
         const Arena& arena = Arena::instance();
         Transaction tx = arena.transaction();
@@ -35,7 +37,15 @@ inline void Ring::settle_pending() {
             arena.destroy(tx, *run);
         }
     }
+    MULTIPROCESSING_FAULT_POINT("put: pending run settled, note stands");
     put_.pending = {};
+}
+
+/// Whoever gets an end from a holder that was killed there may find it in the middle of a transaction.
+/// What that has changed is seen without the arena's mutex (a segment's link, a cursor's note of what
+/// is to be put away), and is to be undone before anybody relies on it.
+inline void Ring::roll_back_for_the_dead() {
+    static_cast<void>(Arena::instance().transaction());  // its first step, if nobody else's was
 }
 
 [[gnu::always_inline]] inline std::uint64_t Ring::Putter::room() noexcept {
@@ -56,6 +66,7 @@ inline void Ring::settle_pending() {
     std::byte* const at = segment->data() + cursor_.position;
     __builtin_prefetch(at + prefetch_ahead, 1);  // it may still be in the consumer's cache
     std::memcpy(at, &header, sizeof header);
+    MULTIPROCESSING_FAULT_POINT("reserve: header written");
     cursor_.position += record;
     ++reserved_;
     return at + sizeof header;
@@ -70,9 +81,11 @@ inline Ring::Cursor Ring::leave_segment(Cursor from, std::uint64_t record) {
             const RecordHeader skip(RecordHeader::skip, 0);
             std::memcpy(segment->data() + from.position, &skip, sizeof skip);
         }
+        MULTIPROCESSING_FAULT_POINT("reserve: segment full");
         // There is a next one already if somebody died after linking it; it may be too small.
         const Offset next = segment->next;
         from = {next != 0 ? next : add_segment(from.segment, record), 0, 0};
+        MULTIPROCESSING_FAULT_POINT("reserve: in the next segment");
     }
 }
 
@@ -88,12 +101,16 @@ inline void Ring::Putter::put_run(Block& run, std::uint64_t size) {
         tx.set(end.pending_at, end.count() + reserved_ - 1);
         tx.set(end.pending.offset, record.block.offset);
         tx.set(end.pending.serial, record.block.serial);
+        MULTIPROCESSING_FAULT_POINT("put_run: handed over, not committed");
         tx.commit();
     }
+    MULTIPROCESSING_FAULT_POINT("put_run: handed over, not published");
     publish();
+    MULTIPROCESSING_FAULT_POINT("put_run: published, note stands");
     // A release store lets later ones go before it, but for this.
     std::atomic_signal_fence(std::memory_order_seq_cst);
     end.pending = {};
+    MULTIPROCESSING_FAULT_POINT("put_run: note gone");
 }
 
 [[gnu::always_inline]] inline void Ring::Putter::publish() noexcept {
@@ -103,7 +120,8 @@ inline void Ring::Putter::put_run(Block& run, std::uint64_t size) {
 
 [[gnu::always_inline]] inline Ring::Getter::Getter(Ring& ring) : ring_(ring) {
     End& end = ring_.get_;
-    end.mutex.lock();
+    if (end.mutex.lock()) [[unlikely]] roll_back_for_the_dead();
+    MULTIPROCESSING_FAULT_POINT("get: end taken");
     if (end.current().retired != 0) [[unlikely]] ring_.put_away(end.current());
     cursor_ = end.current();
 }
@@ -132,12 +150,14 @@ inline void Ring::Putter::put_run(Block& run, std::uint64_t size) {
             // The segment's records are taken before it is put away.
             advance(end, {segment->next, 0, cursor_.segment}, std::exchange(taken_, 0));
             ring_.put_away(end.current());
+            MULTIPROCESSING_FAULT_POINT("peek: in the next segment");
             cursor_ = end.current();
             continue;
         }
         record = run_at(ring_, bytes);
         if (record.run != nullptr) return true;
         // It was being taken by a process that was killed then, and went with it.
+        MULTIPROCESSING_FAULT_POINT("peek: a run that has gone with its taker");
         cursor_.position += shown_;
         ++taken_;
         ++total_;
@@ -162,6 +182,7 @@ inline Ring::Getter::Record Ring::Getter::run_at(Ring& ring, const std::byte* by
     ++total_;
     if (record.run == nullptr) return;
     ring_.hand_over(*record.run);
+    MULTIPROCESSING_FAULT_POINT("take: run taken over, record not taken");
     commit();
 }
 
@@ -172,6 +193,7 @@ inline void Ring::hand_over(Block& run) {
     Transaction tx = arena.transaction();
     arena.unhang(tx, run);
     arena.hang(tx, mine, run);
+    MULTIPROCESSING_FAULT_POINT("take: run taken over, not committed");
     tx.commit();
 }
 

@@ -4,6 +4,7 @@
 // and after it was taken. It ends with its owner, even one that is killed.
 #pragma once
 
+#include <multiprocessing/os/fault.hpp>
 #include <multiprocessing/shm/arena.hpp>
 #include <multiprocessing/shm/processes.hpp>
 
@@ -51,7 +52,9 @@ inline Run::Run(std::uint64_t size, std::span<const Ticket> tickets) {
         std::memcpy(Arena::payload(block) + aligned, tickets.data(), tickets.size_bytes());
         tx.set(block.tickets, tickets.size());
     }
+    MULTIPROCESSING_FAULT_POINT("run: made, not committed");
     tx.commit();
+    MULTIPROCESSING_FAULT_POINT("run: committed");
     block_ = &block;
 }
 
@@ -60,6 +63,7 @@ inline Run::~Run() {
     const Arena& arena = Arena::instance();
     Transaction tx = arena.transaction();
     arena.destroy(tx, *block_);
+    MULTIPROCESSING_FAULT_POINT("run: freed");
 }
 
 }  // namespace multiprocessing::shm

@@ -6,6 +6,7 @@
 
 #include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/cpu.hpp>
+#include <multiprocessing/os/fault.hpp>
 #include <multiprocessing/os/futex.hpp>
 
 #include <algorithm>
@@ -169,10 +170,12 @@ bool WaitWord::sleep_until(Ready ready, Prepare prepare, os::Deadline deadline, 
             for (int pause = 0; pause < settling; ++pause) os::spin_pause();
         }
         if (ready()) return true;
+        MULTIPROCESSING_FAULT_POINT("wait: announced, not asleep");
         const auto nap_end = naps.lookout != nullptr && nap == naps.most
                                  ? os::Deadline::at(naps.lookout->next(nap))
                                  : os::Deadline::after(nap);
         const bool woken = os::futex_wait(word_, mine, nap_end.earlier(deadline));
+        MULTIPROCESSING_FAULT_POINT("wait: awake");
         if (woken) {
             // Others may sleep on; who roused this one has taken the flag down.
             word_.fetch_or(sleepers, std::memory_order_relaxed);
@@ -193,9 +196,11 @@ inline void WaitWord::notify(int count) noexcept {
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if ((word_.load(std::memory_order_relaxed) & sleepers) == 0) return;
     std::uint32_t mine = (word_.fetch_add(2, std::memory_order_seq_cst) + 2) | sleepers;
+    MULTIPROCESSING_FAULT_POINT("notify: word changed, nobody woken");
     if (os::futex_wake(word_, count) == 0 || count == INT_MAX) {
         // Nobody sleeps, unless the word has changed since: then the flag stays up.
         word_.compare_exchange_strong(mine, mine & ~sleepers, std::memory_order_relaxed);
+        MULTIPROCESSING_FAULT_POINT("notify: nobody sleeps any more");
     }
 }
 
@@ -203,6 +208,7 @@ inline void WaitWord::rouse_one() noexcept {
     std::uint32_t seen = word_.load(std::memory_order_relaxed);
     while ((seen & sleepers) != 0) {
         if (word_.compare_exchange_weak(seen, (seen + 2) & ~sleepers, std::memory_order_seq_cst)) {
+            MULTIPROCESSING_FAULT_POINT("rouse: flag taken down, nobody woken");
             os::futex_wake(word_, 1);
             return;
         }
