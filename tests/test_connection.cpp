@@ -5,8 +5,10 @@
 #include <multiprocessing/context.hpp>
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/process.hpp>
+#include <multiprocessing/queues.hpp>
 
 #include "runtime/helpers.hpp"
+#include "shm/helpers.hpp"
 #include "support/catch.hpp"
 
 #include <algorithm>
@@ -27,10 +29,12 @@
 #include <vector>
 
 #include <pthread.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 namespace mp = multiprocessing;
 using namespace std::chrono_literals;
+using namespace std::string_literals;
 using Catch::Matchers::ContainsSubstring;
 using support::ended;
 using support::run;
@@ -512,6 +516,118 @@ TEST_CASE("descriptors that were sent leak nowhere", "[connection]") {
         CHECK(b.recv<Parcel>().connections.size() == 253);
     }
     CHECK(support::open_descriptors() == before);
+}
+
+TEST_CASE("what nobody receives ends with the pipe", "[connection]") {
+    const support::NoLeak leak;
+    {
+        auto [a, b] = mp::Pipe();
+        const mp::Queue<int> queue;
+        a.send(std::string(100'000, 'x'));
+        a.send(queue);
+        a.send(std::pair(mp::Queue<int>(), std::string(20'000, 'y')));
+        b.send_bytes(std::string(100'000, 'z'));
+        CHECK(b.recv<std::string>() == std::string(100'000, 'x'));
+        CHECK(b.recv<mp::Queue<int>>() == queue);
+    }
+    CHECK(leak.leaked() == 0);
+    {
+        auto [a, b] = mp::Pipe();
+        b.close();
+        CHECK(error_of([&a = a] { a.send(std::string(100'000, 'x')); }) == EPIPE);
+        CHECK(error_of([&a = a] { a.send(mp::Queue<int>()); }) == EPIPE);
+    }
+    CHECK(leak.leaked() == 0);
+}
+
+TEST_CASE("messages of every size arrive, as objects and as bytes", "[connection]") {
+    const support::NoLeak leak;
+    {
+        auto [a, b] = mp::Pipe();
+        for (const std::size_t size : {0u, 1u, 4u, 28u, 16'380u, 16'384u, 16'385u, 65'536u, 300'000u}) {
+            const std::string text(size, static_cast<char>('a' + size % 26));
+            a.send(text);
+            CHECK(b.recv<std::string>() == text);
+            b.send_bytes(text);
+            CHECK(a.recv_bytes().str() == text);
+            a.send(std::vector<std::string>{text, "and more"});
+            CHECK(b.recv<std::vector<std::string>>() == std::vector<std::string>{text, "and more"});
+            a.send_bytes(text);
+            std::string buffer(size + 3, '-');
+            CHECK(b.recv_bytes_into(buffer, 2) == size);
+            CHECK(buffer == "--" + text + "-");
+            a.send_bytes(text);
+            CHECK_THROWS_AS(b.recv<std::string>(), mp::UnpicklingError);
+            a.send(text);
+            CHECK_THROWS_AS(b.recv<int>(), mp::UnpicklingError);
+        }
+    }
+    CHECK(leak.leaked() == 0);
+}
+
+TEST_CASE("a message that others write in pieces is put together", "[connection]") {
+    auto [a, b] = mp::Pipe();
+    for (const std::string& piece : {"\0\0"s, "\0\6ab"s, "c"s, "def"s}) {
+        REQUIRE(::write(a.fileno(), piece.data(), piece.size()) == std::ssize(piece));
+    }
+    CHECK(b.recv_bytes().str() == "abcdef");
+    const auto too_much = "\0\0\0\1ab"s;
+    REQUIRE(::write(a.fileno(), too_much.data(), too_much.size()) == std::ssize(too_much));
+    CHECK_THROWS_WITH(b.recv_bytes(), ContainsSubstring("bad message length"));
+    a.send(1);
+    CHECK(b.recv<int>() == 1);
+}
+
+TEST_CASE("of very long messages one at a time is waiting, whoever is slow", "[connection][fork]") {
+    constexpr std::size_t size = std::size_t{1} << 20;
+    auto [a, b] = mp::Pipe();
+    const mp::Process sender([a = a, b = b] {
+        b.close();
+        for (int i = 0; i < 20; ++i) a.send_bytes(std::string(size, static_cast<char>('a' + i)));
+    });
+    sender.start();
+    a.close();
+    const auto before = support::allocated();
+    for (int i = 0; i < 20; ++i) {
+        CHECK(b.recv_bytes().str() == std::string(size, static_cast<char>('a' + i)));
+        CHECK(support::allocated() < before + 4 * size);
+    }
+    CHECK_THROWS_AS(b.recv_bytes(), mp::EOFError);
+    CHECK(ended(sender) == 0);
+
+    // Who waits for the receiver's sake sees it go.
+    auto [c, d] = mp::Pipe();
+    const mp::Process receiver([c = c, d = d] {
+        c.close();
+        static_cast<void>(d.poll(30));
+        std::raise(SIGKILL);
+    });
+    receiver.start();
+    d.close();
+    CHECK(error_of([&c = c] {
+              for (int i = 0; i < 20; ++i) c.send_bytes(std::string(size, 'x'));
+          }) == EPIPE);
+    CHECK(ended(receiver) == -SIGKILL);
+}
+
+TEST_CASE("a descriptor that finds no room is EMFILE, and the connection goes on", "[connection]") {
+    auto [a, b] = mp::Pipe();
+    auto [stream, other] = mp::os::socket_pair();
+    const mp::Connection from(std::move(stream));
+    const mp::Connection to(std::move(other));
+    ::rlimit limit{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    for (const auto& [here, there] : {std::pair(a, b), std::pair(from, to)}) {
+        here.send(a);
+        here.send(1);
+        const auto next = static_cast<rlim_t>(mp::os::duplicate(a.fileno()).get());
+        const ::rlimit none{next, limit.rlim_max};
+        REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+        const int error = error_of([&there = there] { static_cast<void>(there.recv<mp::Connection>()); });
+        REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+        CHECK(error == EMFILE);
+        CHECK(there.recv<int>() == 1);
+    }
 }
 
 TEST_CASE("what cannot be sent leaves the connection as it was", "[connection]") {

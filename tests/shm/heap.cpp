@@ -178,15 +178,33 @@ TEST_CASE("a transaction that fails gives a block back with all that are free be
 
 TEST_CASE("freed memory goes back to the system beyond a slack", "[shm][heap]") {
     OwnHeap own;
-    constexpr std::uint64_t large = std::uint64_t{100} << 20;
-    shm::Block& first = own.allocate(large);
-    const auto committed = own.header.state.committed.load();
-    CHECK(committed >= large);
-    own.free(first);
-    CHECK(own.header.state.committed.load() < committed / 2);
+    constexpr std::uint64_t size = std::uint64_t{4} << 20;
+    constexpr std::uint64_t slack = std::uint64_t{64} << 20;
+    const auto committed = [&] { return own.header.state.committed.load(); };
+    std::vector<shm::Block*> blocks;
+    while (blocks.size() * size < 4 * slack) blocks.push_back(&own.allocate(size));
+    CHECK(committed() >= 4 * slack);
+    for (shm::Block* block : blocks) own.free(*block);
+    CHECK(committed() <= slack + 8 * size);
     // And comes again.
-    shm::Block& second = own.allocate(large);
-    CHECK(own.header.state.committed.load() >= large);
-    std::memset(payload(second), 1, large);
-    own.free(second);
+    for (shm::Block*& block : blocks) {
+        block = &own.allocate(size);
+        std::memset(payload(*block), 1, size);
+    }
+    CHECK(committed() >= 4 * slack);
+    for (shm::Block* block : blocks) own.free(*block);
+}
+
+TEST_CASE("what is used again and again keeps its memory, however large", "[shm][heap]") {
+    OwnHeap own;
+    constexpr std::uint64_t size = std::uint64_t{100} << 20;
+    CHECK_FALSE(own.heap.is_warm(size));
+    shm::Block& first = own.allocate(size);
+    CHECK_FALSE(own.heap.is_warm(size));
+    const auto committed = own.header.state.committed.load();
+    own.free(first);
+    CHECK(own.header.state.committed.load() == committed);
+    CHECK(own.heap.is_warm(size));
+    CHECK(own.heap.is_warm(1000));
+    CHECK_FALSE(own.heap.is_warm(2 * size));
 }

@@ -113,9 +113,9 @@ public:
     /// `idle` as in WaitWord::wait.
     template <class Read, class Stop, class Idle>
     Outcome take(os::Deadline deadline, Read read, Stop stop, Idle idle);
-    /// Waits until a take would not wait, or stop().
+    /// Waits until a take would not wait, or stop(). Sets `slept` if it came to that.
     template <class Stop, class Idle>
-    bool wait_for_item(os::Deadline deadline, Stop& stop, Idle& idle);
+    bool wait_for_item(os::Deadline deadline, Stop& stop, Idle& idle, bool& slept);
     /// Drops everything that is there.
     void discard();
 
@@ -323,6 +323,7 @@ Outcome Ring::put_many(os::Deadline deadline, Write write) {
 template <class Read, class Stop, class Idle>
 Outcome Ring::take(os::Deadline deadline, Read read, Stop stop, Idle idle) {
     bool came_back = false;  // from a head start
+    bool slept = false;
     for (;;) {
         const bool last = is_shut_down();  // before the look at the items: nothing comes after it
         bool found = false;
@@ -341,28 +342,35 @@ Outcome Ring::take(os::Deadline deadline, Read read, Stop stop, Idle idle) {
                 MULTIPROCESSING_FAULT_POINT("get: committed, end held");
                 taken = getter.taken() != before;
                 more = getter.known();
+                if (came_back) HeadStart::result(more + getter.taken());
             }
             freed = getter.taken() != 0;
         }
         MULTIPROCESSING_FAULT_POINT("get: end let go");
         if (freed && bound_ != unbounded) space_.rouse();
         MULTIPROCESSING_FAULT_POINT("get: producers told");
+        if (slept && taken) {
+            // Who put something while this one was being woken has woken nobody else, and may not have
+            // been seen to put it yet.
+            WaitWord::settle();
+            more = size();
+        }
         if (more != 0) items_.rouse();
         MULTIPROCESSING_FAULT_POINT("get: other consumers told");
-        if (came_back) HeadStart::result(more + (taken ? 1 : 0));
         if (taken) return Outcome::done;
         if (found) continue;
+        if (came_back) HeadStart::result(0);
         if (last) return Outcome::shut_down;
         if (stop()) return Outcome::timed_out;
-        if (!deadline.is_passed() && !came_back && (came_back = HeadStart::give())) continue;
+        came_back = !deadline.is_passed() && !came_back && HeadStart::give();
+        if (came_back) continue;
         deadline.begin();
-        if (!wait_for_item(deadline, stop, idle)) return Outcome::timed_out;
-        came_back = false;
+        if (!wait_for_item(deadline, stop, idle, slept)) return Outcome::timed_out;
     }
 }
 
 template <class Stop, class Idle>
-bool Ring::wait_for_item(os::Deadline deadline, Stop& stop, Idle& idle) {
+bool Ring::wait_for_item(os::Deadline deadline, Stop& stop, Idle& idle, bool& slept) {
     const auto ready = [&] { return settled() || stop(); };
     if (ready()) return true;
     if (deadline.expired()) return false;
@@ -371,6 +379,7 @@ bool Ring::wait_for_item(os::Deadline deadline, Stop& stop, Idle& idle) {
         HeadStart::looked(looks);
         return true;
     }
+    slept = true;
     return items_.sleep_until(ready, [] {}, deadline, idle, Naps::long_ones(items_lookout_));
 }
 

@@ -147,6 +147,12 @@ public:
         if ((word_.load(std::memory_order_relaxed) & sleepers) != 0) [[unlikely]] rouse_one();
     }
 
+    /// Waits until every change made by now, by whatever processor, can be seen.
+    static void settle() noexcept {
+        if (Spin::alone()) return;
+        for (int pause = 0; pause < settling; ++pause) os::spin_pause();
+    }
+
 private:
     static constexpr std::uint32_t sleepers = 1;
     static constexpr int settling = 8;  // pauses: some 200 ns
@@ -166,9 +172,7 @@ bool WaitWord::sleep_until(Ready ready, Prepare prepare, os::Deadline deadline, 
         const std::uint32_t mine = (seen + 2) | sleepers;
         if (!word_.compare_exchange_weak(seen, mine, std::memory_order_seq_cst)) continue;
         prepare();
-        if (!Spin::alone()) {
-            for (int pause = 0; pause < settling; ++pause) os::spin_pause();
-        }
+        settle();
         if (ready()) return true;
         MULTIPROCESSING_FAULT_POINT("wait: announced, not asleep");
         const auto nap_end = naps.lookout != nullptr && nap == naps.most
