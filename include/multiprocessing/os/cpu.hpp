@@ -26,6 +26,18 @@ inline void spin_pause() noexcept {
 #endif
 }
 
+/// Has a cache line come near that is soon to be read, or written: then as this processor's own.
+inline void prefetch_to_read(const void* address) noexcept { __builtin_prefetch(address); }
+inline void prefetch_to_write(const void* address) noexcept {
+#if defined(__x86_64__)
+    // The compiler makes a reader's prefetch of it unless told that there is this; where there is not it
+    // does nothing.
+    asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(address)));
+#else
+    __builtin_prefetch(address, 1);
+#endif
+}
+
 /// Processors that are online.
 [[nodiscard]] inline int cpu_count() noexcept {
     return std::max(1, static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)));

@@ -37,7 +37,7 @@ public:
 private:
     static constexpr int soon = 3;
     static constexpr int least = 8;
-    static constexpr int most = 32;
+    static constexpr int most = 128;
     static constexpr std::uint64_t enough = 4;
     static inline thread_local int pauses_ = 0;
 };

@@ -64,7 +64,7 @@ inline void Ring::roll_back_for_the_dead() {
         segment = segment_at(cursor_.segment);
     }
     std::byte* const at = segment->data() + cursor_.position;
-    __builtin_prefetch(at + prefetch_ahead, 1);  // it may still be in the consumer's cache
+    os::prefetch_to_write(at + prefetch_ahead);  // it may still be in the consumer's cache
     std::memcpy(at, &header, sizeof header);
     MULTIPROCESSING_FAULT_POINT("reserve: header written");
     cursor_.position += record;
@@ -141,7 +141,7 @@ inline void Ring::Putter::put_run(Block& run, std::uint64_t size) {
         }
         const std::byte* const bytes = segment->data() + cursor_.position + sizeof header;
         shown_ = header.record_bytes();
-        __builtin_prefetch(bytes + prefetch_ahead);
+        os::prefetch_to_read(bytes + prefetch_ahead);
         if (header.kind() == RecordHeader::inlined) [[likely]] {
             record = {{bytes, header.size()}, nullptr};
             return true;

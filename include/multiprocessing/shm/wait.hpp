@@ -73,7 +73,7 @@ private:
 };
 
 /// For what is seen by a look at memory.
-using Spin = Spinning<2048, 64, 64>;
+using Spin = Spinning<1024, 64, 16>;
 
 /// Keeps many who sleep at one place for long from looking up each by itself: they do so in turn. Shared
 /// by them, and only ever a hint.
