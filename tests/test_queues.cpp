@@ -304,6 +304,20 @@ TEST_CASE("put_many into a full queue goes on as there is room", "[queue][fork]"
     CHECK(producer.exitcode() == 0);
 }
 
+TEST_CASE("a queue that has been drained gives its memory back", "[queue]") {
+    const auto& heap = mp::shm::Arena::instance().header().heap;
+    const mp::Queue<std::string> queue;
+    const std::string text(1000, 'x');
+    constexpr std::size_t items = 160'000;
+    for (std::size_t i = 0; i < items; ++i) queue.put(text);
+    const std::string slab(std::size_t{2} << 20, 'y');
+    for (int i = 0; i < 40; ++i) queue.put(slab);
+    const auto full = heap.committed.load();
+    CHECK(full > items * text.size() + 40 * slab.size());
+    for (std::size_t i = 0; i < items + 40; ++i) static_cast<void>(queue.get());
+    CHECK(heap.committed.load() < full / 2);
+}
+
 TEST_CASE("select tells which queues have an item", "[queue]") {
     const mp::Queue<int> numbers;
     const mp::JoinableQueue<std::string> names;
