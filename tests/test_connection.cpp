@@ -734,7 +734,7 @@ TEST_CASE("many producers on many pipes, one that waits", "[connection][wait][fo
     std::set<int> seen;
     while (!readers.empty()) {
         for (const auto& ready : mp::connection::wait(readers)) {
-            const auto& reader = ready.connection().value();
+            const mp::Connection reader = ready.connection().value();
             try {
                 seen.insert(reader.recv<int>());
             } catch (const mp::EOFError&) {

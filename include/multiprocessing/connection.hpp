@@ -158,23 +158,29 @@ class Waitable {
 public:
     Waitable(int descriptor) noexcept : descriptor_(descriptor) {}
     Waitable(const Connection& connection)
-        : connection_(connection), descriptor_(connection.closed() ? -1 : connection.fileno()) {}
+        : connection_(connection), is_connection_(true),
+          descriptor_(connection.closed() ? -1 : connection.fileno()) {}
     template <HasFileno T>
         requires(!std::same_as<T, Connection> && !std::same_as<T, Waitable>)
     Waitable(const T& object) : descriptor_(object.fileno()) {}
 
     [[nodiscard]] int fileno() const noexcept { return descriptor_; }
     /// The Connection, if it is one.
-    [[nodiscard]] const std::optional<Connection>& connection() const noexcept {
-        return connection_;
+    [[nodiscard]] std::optional<Connection> connection() const {
+        return is_connection_ ? std::optional(connection_) : std::nullopt;
+    }
+    /// Whether waiting for it is waiting for something to receive, not just for its end.
+    [[nodiscard]] bool receives() const noexcept {
+        return !is_connection_ || connection_.readable();
     }
     friend bool operator==(const Waitable& a, const Waitable& b) noexcept {
-        return a.connection_ == b.connection_ &&
-               (a.connection_.has_value() || a.descriptor_ == b.descriptor_);
+        return a.is_connection_ == b.is_connection_ &&
+               (a.is_connection_ ? a.connection_ == b.connection_ : a.descriptor_ == b.descriptor_);
     }
 
 private:
-    std::optional<Connection> connection_;
+    Connection connection_;  // a closed one if it is none; no std::optional, of which g++ 12 warns
+    bool is_connection_ = false;
     int descriptor_;
 };
 
@@ -345,8 +351,7 @@ inline std::vector<connection::Waitable> connection::wait(std::span<const Waitab
     for (const Waitable& object : objects) {
         if (object.fileno() < 0) runtime::throw_bad_descriptor("handle is closed");
         // An end that only sends is "readable" for ever; of that one its errors count.
-        const bool reads = !object.connection() || object.connection()->readable();
-        entries.push_back({object.fileno(), reads ? os::poll_in : short{0}, 0});
+        entries.push_back({object.fileno(), object.receives() ? os::poll_in : short{0}, 0});
     }
     os::poll(entries, timeout);
     std::vector<Waitable> ready;
