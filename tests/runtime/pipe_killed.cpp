@@ -17,7 +17,7 @@ using namespace support;
 
 namespace {
 
-const std::string text(100'000, 'x');
+const std::string long_text(100'000, 'x');
 
 std::optional<std::string> next(const mp::Connection& connection) {
     if (!connection.poll(0)) return std::nullopt;
@@ -30,12 +30,12 @@ TEST_CASE("killed anywhere in sending a long message, it is sent or was never be
           "[connection][killed]") {
     const NoLeak leak;
     std::optional<std::pair<mp::Connection, mp::Connection>> pipe;
-    kill_anywhere([&] { pipe = mp::Pipe(); }, [&] { pipe->first.send(text); },
+    kill_anywhere([&] { pipe = mp::Pipe(); }, [&] { pipe->first.send(long_text); },
                   [&] {
                       // This comes after it, and shows that what was not quite sent holds nobody up.
                       pipe->first.send(std::string("next"));
                       auto got = next(pipe->second);
-                      if (got == text) got = next(pipe->second);
+                      if (got == long_text) got = next(pipe->second);
                       CHECK(got == "next");
                       CHECK_FALSE(pipe->second.poll(0));
                       pipe.reset();
@@ -49,13 +49,13 @@ TEST_CASE("killed anywhere in receiving a long message, the next one comes", "[c
     kill_anywhere(
         [&] {
             pipe = mp::Pipe();
-            pipe->first.send(text);
+            pipe->first.send(long_text);
             pipe->first.send(std::string("next"));
         },
         [&] { static_cast<void>(pipe->second.recv<std::string>()); },
         [&] {
             auto got = next(pipe->second);
-            if (got == text) got = next(pipe->second);
+            if (got == long_text) got = next(pipe->second);
             CHECK(got == "next");
             pipe.reset();
             CHECK(leak.leaked() == 0);
