@@ -610,6 +610,51 @@ TEST_CASE("of very long messages one at a time is waiting, whoever is slow", "[c
     CHECK(ended(receiver) == -SIGKILL);
 }
 
+TEST_CASE("a long message waits for the short one before it, and no longer", "[connection][fork]") {
+    constexpr int rounds = 20;
+    auto [a, b] = mp::Pipe();
+    const mp::Process receiver([a = a, b = b] {
+        a.close();
+        for (int i = 0; i < rounds; ++i) {
+            std::this_thread::sleep_for(1ms);  // so that the sender is asleep
+            static_cast<void>(b.recv<int>());
+            static_cast<void>(b.recv_bytes());
+        }
+    });
+    receiver.start();
+    const std::string text(std::size_t{1} << 20, 'x');
+    const double took = seconds([&a = a, &text] {
+        for (int i = 0; i < rounds; ++i) {
+            a.send(i);
+            a.send_bytes(text);
+        }
+    });
+    CHECK(took < rounds * std::chrono::duration<double>(mp::shm::patience).count() / 2);
+    CHECK(ended(receiver) == 0);
+}
+
+TEST_CASE("what its sender was killed in goes with its descriptors", "[connection]") {
+    auto [a, b] = mp::Pipe();
+    auto [c, d] = mp::Pipe();
+    auto [e, f] = mp::Pipe();
+    // A long message as its sender leaves it that was killed before the last step, and swept up after.
+    struct {
+        std::array<unsigned char, 8> mark{0xff, 0xff, 0xff, 0xfe, 'l', 'o', 'n', 'g'};
+        std::uint64_t size = 100;
+        mp::shm::Ticket gone{.offset = 1 << 20, .serial = ~std::uint64_t{0}};
+    } frame;
+    ::iovec part{&frame, sizeof frame};
+    const int descriptor = c.fileno();
+    const auto before = support::open_descriptors();
+    mp::os::send_all(a.fileno(), {&part, 1}, {&descriptor, 1});
+    a.send(e);
+    const auto received = b.recv<mp::Connection>();
+    received.send(1);
+    CHECK(f.poll(30));
+    CHECK_FALSE(d.poll());
+    CHECK(support::open_descriptors() == before + 1);
+}
+
 TEST_CASE("a descriptor that finds no room is EMFILE, and the connection goes on", "[connection]") {
     auto [a, b] = mp::Pipe();
     auto [stream, other] = mp::os::socket_pair();

@@ -8,8 +8,10 @@
 #include "shm/helpers.hpp"
 #include "support/catch.hpp"
 
+#include <array>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -128,6 +130,34 @@ TEST_CASE("one who is roused passes on what it leaves, and nobody sleeps on besi
     }
     for (auto& child : children) CHECK(child->wait() == 0);
     CHECK(counted->permits == 0);
+}
+
+TEST_CASE("all are woken, even if one has been roused just before", "[shm][wait]") {
+    constexpr std::size_t sleepers = 3;
+    struct Gate {
+        std::array<std::atomic<bool>, sleepers> announced{};
+        std::atomic<bool> open{false};
+        shm::WaitWord word;
+    };
+    const auto gate = shm::Shared<Gate>::make(0);
+    const shm::Naps long_naps{10s, 10s};
+    std::vector<std::unique_ptr<Child>> children;
+    for (std::size_t i = 0; i < sleepers; ++i) {
+        children.push_back(std::make_unique<Child>([&, i] {
+            const auto ready = [&] { return gate->open.load(); };
+            const auto announce = [&] { gate->announced[i] = true; };
+            int naps = 0;
+            return gate->word.sleep_until(ready, announce, soon(), [&] { ++naps; }, long_naps) &&
+                   naps == 0;
+        }));
+    }
+    for (const auto& announced : gate->announced) {
+        REQUIRE(eventually([&] { return announced.load(); }));
+    }
+    gate->word.rouse();
+    gate->open = true;
+    gate->word.rouse_all();
+    for (auto& child : children) CHECK(child->wait() == 0);
 }
 
 TEST_CASE("naps grow, and a long sleep is few of them", "[shm][wait]") {

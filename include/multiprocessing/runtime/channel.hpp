@@ -311,14 +311,15 @@ Channel::Received Channel::receive_whole(pickle::Buffer& buffer, Check check,
     const auto fd = for_reading();
     for (;;) {
         receive_packet(fd->get(), buffer, descriptors);
+        pipe_->received.notify_all();
         std::span<const std::byte> bytes = buffer.span();
         if (LongFrame::is(bytes)) {
             LongFrame frame{};
             std::memcpy(&frame, bytes.data(), sizeof frame);
             shm::Run run = pipe_->take(frame.run);
-            pipe_->received.notify_all();
             if (!run) {  // its sender was killed in the middle: it had never been sent
                 buffer.clear();
+                if (descriptors != nullptr) *descriptors = {};
                 continue;
             }
             check(frame.size);

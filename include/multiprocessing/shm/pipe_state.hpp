@@ -21,7 +21,7 @@ public:
     /// entrust(): the message was never quite sent.
     [[nodiscard]] Run take(Ticket run) noexcept;
 
-    /// Notified when a long message has been received.
+    /// Notified when a message has been received: who has a long one to send waits for short ones, too.
     WaitWord received;
 };
 

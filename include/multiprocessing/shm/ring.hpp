@@ -131,8 +131,8 @@ public:
     bool join(os::Deadline deadline);
 
     void wake_all() noexcept {
-        items_.notify_all();
-        space_.notify_all();
+        items_.rouse_all();
+        space_.rouse_all();
         wake_selectors();
     }
 
@@ -288,7 +288,10 @@ Outcome Ring::put(os::Deadline deadline, Write write) {
         bool done = false;
         {
             Putter putter(*this);
-            if (is_shut_down()) return Outcome::shut_down;
+            if (is_shut_down()) {
+                space_.rouse();  // who shut it down may have been killed before it told anybody
+                return Outcome::shut_down;
+            }
             if (putter.room() != 0) {
                 write(putter);
                 MULTIPROCESSING_FAULT_POINT("put: written, not published");
@@ -360,7 +363,10 @@ Outcome Ring::take(os::Deadline deadline, Read read, Stop stop, Idle idle) {
         if (taken) return Outcome::done;
         if (found) continue;
         if (came_back) HeadStart::result(0);
-        if (last) return Outcome::shut_down;
+        if (last) {
+            items_.rouse();  // as in put()
+            return Outcome::shut_down;
+        }
         if (stop()) return Outcome::timed_out;
         came_back = !deadline.is_passed() && !came_back && HeadStart::give();
         if (came_back) continue;
@@ -400,7 +406,7 @@ inline void Ring::discard() {
         getter.commit();
         MULTIPROCESSING_FAULT_POINT("discard: committed, end held");
     }
-    space_.notify_all();
+    space_.rouse_all();
     while (discarded-- != 0) static_cast<void>(task_done());  // nobody else will say so
 }
 

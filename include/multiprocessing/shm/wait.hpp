@@ -134,7 +134,8 @@ public:
     template <class Ready, class Prepare, class Idle>
     bool sleep_until(Ready ready, Prepare prepare, os::Deadline deadline, Idle idle, Naps naps);
 
-    /// After a change: wakes one sleeper, or all. Costs a fence when nobody sleeps.
+    /// After a change: wakes one sleeper, or all. Costs a fence when nobody sleeps. Not where rouse() is
+    /// called too: those whom that leaves asleep are not seen.
     void notify_one() noexcept { notify(1); }
     void notify_all() noexcept { notify(INT_MAX); }
 
@@ -145,6 +146,11 @@ public:
     /// that takes; and should it not have, its nap ends.
     void rouse() noexcept {
         if ((word_.load(std::memory_order_relaxed) & sleepers) != 0) [[unlikely]] rouse_one();
+    }
+    /// Wakes all who sleep, whoever has been roused before them. Always a system call.
+    void rouse_all() noexcept {
+        word_.fetch_add(2, std::memory_order_seq_cst);  // who is about to sleep does not
+        os::futex_wake(word_, INT_MAX);
     }
 
     /// Waits until every change made by now, by whatever processor, can be seen.
