@@ -131,18 +131,18 @@ private:
 template <class T>
 Outcome Scene<T>::run(const Case& the_case) {
     using Clock = std::chrono::steady_clock;
+    // Not so greedy that nobody else gets a turn.
     const auto put_on = [](Actor<T>& me) {
-        me.put(30);
-        while (!me.stopped()) {
-            if (me.queue().qsize() < 100) {
-                me.put();
-            } else {
-                std::this_thread::yield();
-            }
+        for (int count = 0; count < 30 || !me.stopped(); ++count) {
+            if (me.queue().qsize() < 100) me.put();
+            std::this_thread::sleep_for(10us);
         }
     };
     const auto get_all = [](Actor<T>& me) {
-        for (;;) me.get();
+        for (;;) {
+            me.get();
+            std::this_thread::sleep_for(10us);
+        }
     };
     record_.lives[first_life].role = Role::producer;
     record_.lives[first_life + 1].role = Role::consumer;
