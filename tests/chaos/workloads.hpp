@@ -154,6 +154,11 @@ void for_each_workload(Visit visit) {
              me.try_get(20ms);
              me.put();  // tells whoever waits for an item
          }},
+        {"coins, waited for among several queues", 0, 0,
+         [](auto& me) {
+             static_cast<void>(mp::select({&me.queue()}, 20ms));
+             me.put();  // tells whoever waits so
+         }},
         {"coins, dealt with", 0, 2,
          [](auto& me) {
              me.get(2);
@@ -195,11 +200,13 @@ void for_each_workload(Visit visit) {
     });
     over(std::vector<Workload<Note>>{
         {"notes, put", 0, 0, [](auto& me) { me.put(2); }},
+        {"notes, put at once", 0, 0, [](auto& me) { me.put_many(40); }},
         {"notes, got", 0, 2, [](auto& me) { me.get(2); }},
         {"notes, got at once", 0, 3, [](auto& me) { me.get_many(3); }},
     });
     over(std::vector<Workload<Volume>>{
         {"volumes, put", 0, 1, [](auto& me) { me.put(2); }},
+        {"volumes, put at once", 0, 1, [](auto& me) { me.put_many(2); }},
         {"volumes, got", 0, 3, [](auto& me) { me.get(2); }},
         {"volumes, got at once", 0, 3, [](auto& me) { me.get_many(3); }},
     });

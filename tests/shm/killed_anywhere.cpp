@@ -12,7 +12,9 @@
 #include "shm/single_step.hpp"
 #include "support/catch.hpp"
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -82,6 +84,33 @@ TEST_CASE("killed anywhere in a put of a run, it is done or was never begun", "[
 
 TEST_CASE("killed anywhere in a take, the record is taken or still there", "[shm][ring][killed]") {
     on_a_ring(8, 0, [](Ring& ring) { get(ring); }, {1, 2, 3}, {2, 3});
+}
+
+TEST_CASE("killed anywhere in a put or a take, the ring is whole for who is there already",
+          "[shm][ring][killed]") {
+    const NoLeak leak;
+    std::optional<shm::Shared<Ring>> ring;
+    const auto fill = [&] {
+        ring = Ring::make();
+        for (const std::uint64_t i : {1u, 2u, 3u}) put(**ring, i, 1300);
+    };
+    const auto put_and_take = [&] {
+        put(**ring, 4, 3000);
+        for (int i = 0; i < 4; ++i) get(**ring, os::Deadline::passed());
+    };
+    kill_anywhere(fill, put_and_take, [&] { put(**ring, 5, 6000); },
+                  [&] {
+                      {  // What is free is not the ring's.
+                          const auto other = shm::Ref::create(8000);
+                          std::memset(other.get(), 0xff, 8000);
+                      }
+                      const Numbers there = drain(**ring);
+                      REQUIRE_FALSE(there.empty());
+                      CHECK(std::is_sorted(there.begin(), there.end()));
+                      CHECK(there.back() == 5);
+                      ring.reset();
+                      CHECK(leak.leaked() == 0);
+                  });
 }
 
 TEST_CASE("killed anywhere in a take from the next segment, the record is taken or still there",
@@ -203,9 +232,8 @@ TEST_CASE("killed anywhere in a notification, who waits is woken once and by the
                 monitor->lock.acquire(soon());  // it is inside wait()
                 monitor->lock.release();
             },
-            [&] { notify(); },
+            [&] { notify(); }, [&] { notify(); },
             [&] {
-                notify();
                 waiter.join();
                 CHECK(woken);
                 CHECK(notify() == 0);

@@ -69,6 +69,11 @@ public:
         return true;
     }
     [[nodiscard]] shm::HolderId holder() const { return child_.holder(); }
+    /// It is dead then, but neither reaped nor released.
+    void kill() {
+        child_.kill();
+        static_cast<void>(child_.end());
+    }
     int kill_and_wait() { return child_.kill_and_wait(); }
 
 private:
@@ -134,9 +139,10 @@ private:
 };
 
 /// Every state of the shared memory that `operation` goes through: for each, prepare(), a child that
-/// is killed in that state, check().
-template <class Prepare, class Operation, class Check>
-void kill_anywhere(Prepare prepare, Operation operation, Check check) {
+/// is killed in that state, check(). In between a process that was there before calls heir(): the first
+/// to come upon what the child has left behind, before anybody has tidied up.
+template <class Prepare, class Operation, class Heir, class Check>
+void kill_anywhere(Prepare prepare, Operation operation, Heir heir, Check check) {
     if (!SteppedChild::possible()) SKIP("this system does not let processes trace their children");
     struct Point {
         std::uint64_t address;  // of the instruction that brought the change
@@ -159,17 +165,34 @@ void kill_anywhere(Prepare prepare, Operation operation, Check check) {
             if (!runs) break;
         }
         REQUIRE(whole.kill_and_wait() == 0);
+        heir();
         check();
     }
     REQUIRE_FALSE(points.empty());
     for (std::size_t i = 0; i < points.size(); ++i) {
         CAPTURE(i, points.size());
         prepare();
+        int death[2];  // the end of a pipe, for the shared memory is not to be touched
+        REQUIRE(::pipe(death) == 0);
+        Child after([&] {
+            ::close(death[1]);
+            char none;
+            static_cast<void>(::read(death[0], &none, 1));
+            heir();
+        });
+        ::close(death[0]);
         SteppedChild child(operation);
         if (child.run_to(points[i].address, points[i].count)) child.step();
+        child.kill();
+        ::close(death[1]);
+        CHECK(after.wait() == 0);
         child.kill_and_wait();
         check();
     }
+}
+template <class Prepare, class Operation, class Check>
+void kill_anywhere(Prepare prepare, Operation operation, Check check) {
+    kill_anywhere(prepare, operation, [] {}, check);
 }
 
 }  // namespace support
@@ -178,8 +201,8 @@ void kill_anywhere(Prepare prepare, Operation operation, Check check) {
 
 namespace support {
 
-template <class Prepare, class Operation, class Check>
-void kill_anywhere(Prepare, Operation, Check) {
+template <class... Parts>
+void kill_anywhere(Parts...) {
     SKIP("single steps are written for x86-64 alone");
 }
 

@@ -66,8 +66,15 @@ inline bool ConditionState::wait(UserLock& lock, os::Deadline deadline) {
 inline std::uint64_t ConditionState::notify(std::uint64_t count) {
     const Arena& arena = Arena::instance();
     Processes& processes = Processes::instance();
+    // An empty list may be what a notifier has left who was killed before its end, and is looked at
+    // again when that is undone.
+    const auto anybody = [&] {
+        if (first_ != 0) return true;
+        const Transaction whole = arena.transaction();
+        return first_ != 0;
+    };
     std::uint64_t woken = 0;
-    while (woken < count && first_ != 0) {
+    while (woken < count && anybody()) {
         const Offset first = first_;
         const HolderId process = waiter(first).process;
         const bool lives = process == self() || processes.alive(process);
