@@ -318,6 +318,52 @@ TEST_CASE("a queue that has been drained gives its memory back", "[queue]") {
     CHECK(heap.committed.load() < full / 2);
 }
 
+TEST_CASE("a queue that was moved from is still the queue", "[queue]") {
+    mp::Queue<int> queue;
+    mp::Queue<int> other = std::move(queue);
+    queue.put(1);
+    CHECK(other == queue);
+    CHECK(other.get(patient) == 1);
+    mp::SimpleQueue<int> simple;
+    const mp::SimpleQueue<int> another = std::move(simple);
+    simple.put(2);
+    CHECK(another.get() == 2);
+    mp::JoinableQueue<int> joinable;
+    const mp::JoinableQueue<int> third = std::move(joinable);
+    joinable.put(3);
+    CHECK(third.get(patient) == 3);
+    joinable.task_done();
+    CHECK(third.join(0));
+}
+
+TEST_CASE("a loop takes no item that it does not come to", "[queue]") {
+    const mp::Queue<int> queue;
+    queue.put_many({0, 1, 2});
+    int next = 0;
+    for (const int item : queue | std::views::take(3)) CHECK(item == next++);  // and does not hang
+    CHECK(next == 3);
+    queue.put_many({3, 4});
+    for (const int item : queue) {
+        CHECK(item == 3);
+        break;
+    }
+    CHECK(queue.qsize() == 1);
+    queue.shutdown();
+    auto it = queue.begin();
+    ++it;
+    CHECK(it == queue.end());
+}
+
+TEST_CASE("a loop moves items out of the queue", "[queue]") {
+    const mp::Queue<std::unique_ptr<int>> queue;
+    for (int i = 0; i < 3; ++i) queue.put(std::make_unique<int>(i));
+    queue.shutdown();
+    int next = 0;
+    for (std::unique_ptr<int> item : queue) CHECK(*item == next++);
+    CHECK(next == 3);
+    static_assert(std::input_iterator<mp::Queue<std::unique_ptr<int>>::iterator>);
+}
+
 TEST_CASE("select tells which queues have an item", "[queue]") {
     const mp::Queue<int> numbers;
     const mp::JoinableQueue<std::string> names;
@@ -339,6 +385,8 @@ TEST_CASE("select tells which queues have an item", "[queue]") {
     CHECK(mp::select({&names}) == Indices{0});
     numbers.close();
     CHECK_THROWS_AS(mp::select({&numbers}), mp::ValueError);
+    const mp::Queue<int>* none = nullptr;
+    CHECK_THROWS_AS(mp::select({none}), mp::ValueError);
 }
 
 TEST_CASE("select wakes for any of its queues, whoever puts", "[queue][fork][spawn]") {

@@ -272,7 +272,8 @@ inline bytes Connection::recv_bytes(std::optional<std::ptrdiff_t> maxlength) con
         throw std::system_error(EMSGSIZE, std::system_category(),
                                 "bad message length: " + std::to_string(length) +
                                     " bytes, where recv_bytes was to take at most " +
-                                    std::to_string(*maxlength));
+                                    std::to_string(*maxlength) +
+                                    "; nothing more can be received here");
     };
     bytes message;
     if (channel().pipe()) {

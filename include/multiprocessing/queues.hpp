@@ -51,8 +51,9 @@ namespace multiprocessing {
 template <class T>
 class Queue {
     static_assert(pickle::Picklable<T>,
-                  "the items of a queue must be picklable: give the type a `serialize` member as "
-                  "Boost.Serialization asks for");
+                  "the items of a queue must be picklable: give a class a `serialize` member as "
+                  "Boost.Serialization asks for; pointers, views, threads and std::function cannot "
+                  "travel");
 
 public:
     using value_type = T;
@@ -61,6 +62,9 @@ public:
     explicit Queue(int maxsize = 0)
         : ring_(shm::Ring::make(maxsize > 0 ? static_cast<std::uint64_t>(maxsize)
                                             : shm::Ring::unbounded)) {}
+    // A handle: moving one leaves it what it was, as copying does.
+    Queue(const Queue&) = default;
+    Queue& operator=(const Queue&) = default;
 
     /// Adds an item at the end. *Throws* Full when `block` is false or the timeout passed and there
     /// is no room; ShutDown after `shutdown()`; ValueError after `close()`; PicklingError when the
@@ -83,6 +87,7 @@ public:
     template <std::ranges::input_range Range>
         requires std::convertible_to<std::ranges::range_reference_t<Range>, const T&>
     void put_many(Range&& items) const;
+    void put_many(std::initializer_list<T> items) const { put_many(std::span<const T>(items)); }
 
     /// Takes the oldest item. *Throws* Empty when `block` is false or the timeout passed and there is
     /// none; ShutDown when there never will be; ValueError after `close()`; UnpicklingError when what
@@ -118,7 +123,7 @@ public:
     /// drained, or at once if `immediate`, which discards what is there. Wakes all that wait.
     void shutdown(bool immediate = false) const;
 
-    /// Takes items until the queue is shut down and drained.
+    /// Takes items until the queue is shut down and drained, each when the loop comes to it.
     class iterator;
     [[nodiscard]] iterator begin() const { return iterator(*this); }
     [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
@@ -166,7 +171,8 @@ private:
     std::shared_ptr<Local> local_ = std::make_shared<Local>();
 };
 
-/// An input iterator that takes.
+/// An input iterator that takes: not before it is looked at or compared with the end, so that a loop
+/// that is left (a std::views::take) has taken no more than it has seen. Items are moved out of it.
 template <class T>
 class Queue<T>::iterator {
 public:
@@ -174,22 +180,36 @@ public:
     using difference_type = std::ptrdiff_t;
     using iterator_concept = std::input_iterator_tag;
 
-    explicit iterator(Queue queue) : queue_(std::move(queue)) { ++*this; }
-    [[nodiscard]] T& operator*() const noexcept { return *item_; }
+    explicit iterator(Queue queue) : queue_(std::move(queue)) {}
+    [[nodiscard]] T&& operator*() const {
+        fetch();
+        return std::move(*item_);
+    }
     iterator& operator++() {
+        fetch();  // one that nobody has looked at is passed over all the same
         item_.reset();
+        fetched_ = false;
+        return *this;
+    }
+    void operator++(int) { ++*this; }
+    friend bool operator==(const iterator& it, std::default_sentinel_t) {
+        it.fetch();
+        return !it.item_;
+    }
+
+private:
+    void fetch() const {
+        if (fetched_) return;
         try {
             item_.emplace(queue_.get());
         } catch (const ShutDown&) {
         }
-        return *this;
+        fetched_ = true;
     }
-    void operator++(int) { ++*this; }
-    friend bool operator==(const iterator& it, std::default_sentinel_t) noexcept { return !it.item_; }
 
-private:
     Queue queue_;
     mutable std::optional<T> item_;
+    mutable bool fetched_ = false;
 };
 
 /// A queue whose consumers report back. *Python*: `multiprocessing.JoinableQueue`.
@@ -266,13 +286,19 @@ public:
         queue.use();
     }
     template <class T>
-    Selectable(const Queue<T>* queue) : Selectable(*queue) {}
+    Selectable(const Queue<T>* queue) : Selectable(at(queue)) {}
     template <class T>
-    Selectable(const SimpleQueue<T>* queue) : Selectable(*queue) {}
+    Selectable(const SimpleQueue<T>* queue) : Selectable(at(queue)) {}
 
     [[nodiscard]] shm::Ring& ring() const noexcept { return *ring_; }
 
 private:
+    template <class Q>
+    static const Q& at(const Q* queue) {
+        if (queue == nullptr) throw ValueError("select(): a null pointer is no queue");
+        return *queue;
+    }
+
     shm::Shared<shm::Ring> ring_;
 };
 
@@ -335,7 +361,7 @@ shm::Outcome Queue<T>::push(const T& item, os::Deadline deadline) const {
     use();
     const shm::Outcome outcome = pickle::send(*ring_, item, deadline);
     if (outcome == shm::Outcome::shut_down) {
-        throw ShutDown("Queue.put(): the queue has been shut down");
+        throw ShutDown("Queue: nothing can be put, for the queue has been shut down");
     }
     return outcome;
 }
@@ -365,7 +391,8 @@ void Queue<T>::put_many(Range&& items) const {
             });
         }
     } else if constexpr (std::ranges::forward_range<Range> && std::ranges::sized_range<Range> &&
-                         std::is_lvalue_reference_v<std::ranges::range_reference_t<Range>>) {
+                         std::is_lvalue_reference_v<std::ranges::range_reference_t<Range>> &&
+                         std::same_as<std::ranges::range_value_t<Range>, T>) {
         outcome = pickle::send_many<T>(*ring_, items);
     } else {
         // What the range makes as it goes may take its time, or wait for an answer to what it made.

@@ -63,7 +63,9 @@ void receive_and_send(const mp::Connection& connection, const mp::Value<int>& si
     const SignalCount count(signals);
     connection.send("ready");
     connection.send(connection.recv<int>());
+    // The second waits until the first has been received.
     connection.send_bytes(std::string(more_than_a_socket_holds, 'x'));
+    connection.send_bytes(std::string(more_than_a_socket_holds, 'y'));
 }
 
 }  // namespace
@@ -99,5 +101,6 @@ TEST_CASE("TestIgnoreEINTR.test_ignore", "[connection][conformance]") {
     CHECK(ours.poll(patient));
     interrupt(p.pid().value(), signals);  // while it sends
     CHECK(ours.recv_bytes().str() == std::string(more_than_a_socket_holds, 'x'));
+    CHECK(ours.recv_bytes().str() == std::string(more_than_a_socket_holds, 'y'));
     CHECK(children.join());
 }

@@ -9,9 +9,13 @@
 #include <cstdlib>
 #include <new>
 #include <string>
+#include <system_error>
 #include <vector>
 
+#include <cerrno>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace mp = multiprocessing;
 
@@ -35,9 +39,31 @@ bool finds_no_memory(F f) {
 
 constexpr std::size_t mib = std::size_t{1} << 20;
 
+/// A limit of file sizes, which shared memory is under, too, to the kernel.
+void with_small_files(std::size_t bytes, bool works) {
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+        const ::rlimit limit{bytes, bytes};
+        if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) ::_exit(2);
+        try {
+            const mp::Queue<int> queue;
+            queue.put(1);
+            ::_exit(queue.get() == 1 && works ? 0 : 1);
+        } catch (const std::system_error& error) {
+            ::_exit(error.code().value() == EFBIG && !works ? 0 : 1);
+        }
+    }
+    int status = 0;
+    ::waitpid(pid, &status, 0);
+    check("a limit of file sizes is kept", status == 0);
+}
+
 }  // namespace
 
 int main() {
+    with_small_files(100, false);
+    with_small_files(700 * mib, true);
+
     // Before the library reserves address space: it takes as much as it can get.
     const ::rlimit limit{1024 * mib, 1024 * mib};
     if (::setrlimit(RLIMIT_AS, &limit) != 0) return 1;

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <new>
 #include <span>
 #include <string>
@@ -17,6 +18,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 namespace multiprocessing::os {
@@ -28,6 +30,13 @@ namespace multiprocessing::os {
     fd = clear_of_standard_streams(std::move(fd));
     if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) throw_errno("ftruncate", label);
     return fd;
+}
+
+/// How large a file this process may make, memfds too: beyond that the kernel sends SIGXFSZ.
+[[nodiscard]] inline std::uint64_t file_size_limit() noexcept {
+    ::rlimit limit{};
+    const bool known = ::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+    return known ? limit.rlim_cur : std::numeric_limits<std::uint64_t>::max();
 }
 
 /// A memfd that holds `bytes`, to be read from its start.

@@ -87,7 +87,7 @@ private:
     // What is free and has memory stays so up to this much, and some more where the blocks are large:
     // the price of giving it back is paid again by whoever needs it next.
     static constexpr std::uint64_t slack = std::uint64_t{64} << 20;
-    static constexpr std::uint64_t most_slack = std::uint64_t{512} << 20;
+    static constexpr std::uint64_t most_slack = std::uint64_t{256} << 20;
     static constexpr int trim_order = 18;
 
     [[nodiscard]] static std::uint64_t bytes_of(int order) { return std::uint64_t{1} << order; }
@@ -309,7 +309,7 @@ inline void Heap::trim(Offset freed) noexcept {
         ++order;
     }
     if (order < trim_order || order == HeapState::orders) return;
-    const std::uint64_t kept = std::min(slack + 4 * state_.large, most_slack);
+    const std::uint64_t kept = std::min(slack + 2 * state_.large, most_slack);
     if (state_.committed.load(std::memory_order_relaxed) < state_.allocated + kept) return;
     // The first page stays: it holds the links of the free list.
     const Offset begin = state_.start + relative + page_bytes;

@@ -68,7 +68,13 @@ private:
 inline Segment Segment::create(std::uint64_t bytes) {
     // Under a limit on address space (ulimit -v, valgrind) a smaller reservation does as well.
     constexpr std::uint64_t least = std::uint64_t{256} << 20;
-    for (;; bytes /= 4) {
+    // And under one on files (ulimit -f), of which this is one to the kernel.
+    const std::uint64_t most = os::file_size_limit() & ~(page_bytes - 1);
+    if (most < least) {
+        os::throw_error(EFBIG, "memfd_create",
+                        "shared memory, which takes a limit of file sizes (ulimit -f) of 256 MiB or more");
+    }
+    for (bytes = std::min(bytes, most);; bytes /= 4) {
         try {
             return Segment(os::memfd("multiprocessing", bytes), bytes);
         } catch (const boost::interprocess::interprocess_exception&) {
