@@ -132,6 +132,7 @@ TEST_CASE("a one-way pipe goes one way", "[connection]") {
     CHECK_THROWS_WITH(writer.recv_bytes(), ContainsSubstring("connection is write-only"));
     CHECK_THROWS_WITH(writer.poll(), ContainsSubstring("connection is write-only"));
     CHECK_THROWS_AS(mp::Connection(mp::os::socket_pair().first, false, false), mp::ValueError);
+    CHECK_THROWS_AS(mp::Connection(mp::os::duplicate(mp::Pipe().first.fileno())), mp::ValueError);
 }
 
 TEST_CASE("a descriptor that is none is an error", "[connection]") {

@@ -61,8 +61,8 @@ class Connection {
 public:
     /// A closed one, to be assigned to.
     Connection() noexcept = default;
-    /// Takes over a stream socket. Throws ValueError when it is none at all (-1), and when it is to
-    /// be neither readable nor writable.
+    /// Takes over a stream socket. Throws ValueError when it is none at all (-1) or the end of a Pipe,
+    /// which travels as a Connection alone, and when it is to be neither readable nor writable.
     explicit Connection(os::Fd socket, bool readable = true, bool writable = true);
 
     /// Pickles the object and sends it as one message. Whatever fails before the first byte (a
@@ -208,6 +208,10 @@ inline Connection::Connection(os::Fd socket, bool readable, bool writable) {
     if (!socket) throw ValueError("invalid handle: the socket is none, its number negative");
     if (!readable && !writable) {
         throw ValueError("at least one of `readable` and `writable` must be true");
+    }
+    if (os::is_message_socket(socket.get())) {
+        throw ValueError("a Connection is made of a stream socket, and this one keeps messages whole, as "
+                         "those of a Pipe do: send the Connection itself, not its descriptor");
     }
     channel_ = std::make_shared<runtime::Channel>(std::move(socket), readable, writable);
 }

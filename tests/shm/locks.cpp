@@ -11,9 +11,16 @@
 
 #include <array>
 #include <chrono>
+#include <csignal>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
+
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
 
 using namespace support;
 using namespace std::chrono_literals;
@@ -115,6 +122,61 @@ TEST_CASE("a sleeper for a process mutex that is killed keeps nobody from it",
         doomed.kill();
         CHECK(survivor.wait() == 0);
     }
+}
+
+TEST_CASE("that a holder has died is noticed by who gets many signals, too",
+          "[shm][process_mutex][lock_word][crash]") {
+    struct Both {
+        shm::ProcessMutex mutex;
+        shm::LockWord word;
+    };
+    const auto both = shm::Shared<Both>::make(0);
+    Child holder([&] {
+        static_cast<void>(both->mutex.lock());
+        both->word.acquire(os::Deadline::never());
+        die();
+    });
+    CHECK(holder.wait() == -SIGKILL);
+    Child heir([&] {
+        struct ::sigaction action {};
+        action.sa_handler = [](int) {};
+        ::sigaction(SIGALRM, &action, nullptr);
+        constexpr ::timeval often{0, 2000};
+        const ::itimerval timer{often, often};
+        ::setitimer(ITIMER_REAL, &timer, nullptr);
+        return both->mutex.lock() && both->word.acquire(soon()).from_the_dead;
+    });
+    CHECK(heir.wait() == 0);
+}
+
+TEST_CASE("a process whose first thread has ended lives as long as another runs",
+          "[shm][process_mutex][crash]") {
+    const auto counter = shm::Shared<MutexCounter>::make(0);
+    const auto stage = make_stage();
+    Child child([&] {
+        std::thread other([&] {
+            static_cast<void>(counter->mutex.lock());
+            stage->reach(1);
+            const bool told = stage->await(2);
+            counter->mutex.unlock();
+            ::_exit(told ? 0 : 1);
+        });
+        stage->await(1);
+        ::syscall(SYS_exit, 0);  // this thread alone
+        return false;
+    });
+    REQUIRE(eventually([&] {
+        const std::string path = "/proc/" + std::to_string(child.pid()) + "/stat";
+        const os::ProcessStat stat(os::Fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)));
+        return *stat.field(3) == 'Z';
+    }));
+    CHECK(shm::alive(child.holder()));
+    Child waiter([&] { return !counter->mutex.lock(); });  // not from the dead
+    std::this_thread::sleep_for(100ms);
+    stage->reach(2);
+    CHECK(waiter.wait() == 0);
+    CHECK(child.wait() == 0);
+    CHECK_FALSE(shm::alive(child.holder()));
 }
 
 TEST_CASE("a lock word is a lock", "[shm][lock_word]") {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <thread>
@@ -123,6 +124,20 @@ TEST_CASE("several records become visible together", "[shm][ring]") {
     CHECK(next == 10);  // as many as there was room for
     CHECK(ring->size() == 10);
     for (std::uint64_t i = 0; i < 10; ++i) CHECK(get(*ring) == i);
+}
+
+TEST_CASE("of several records those before what could not be written become visible", "[shm][ring]") {
+    const auto ring = Ring::make();
+    std::uint64_t next = 0;
+    CHECK_THROWS_AS(ring->put_many(soon(),
+                                   [&](Ring::Putter& putter) {
+                                       if (next == 3) throw std::bad_alloc();
+                                       write(putter, next++, 500);
+                                       return true;
+                                   }),
+                    std::bad_alloc);
+    CHECK(ring->size() == 3);
+    for (std::uint64_t i = 0; i < 3; ++i) CHECK(get(*ring) == i);
 }
 
 TEST_CASE("a ring that is shut down is drained and no more", "[shm][ring]") {

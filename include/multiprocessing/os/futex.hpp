@@ -20,14 +20,16 @@ static_assert(std::atomic<std::uint32_t>::is_always_lock_free &&
               sizeof(std::atomic<std::uint32_t>) == sizeof(std::uint32_t));
 
 /// Sleeps while `word` is `expected`. Returns false when the deadline passed; true otherwise, which
-/// may be spurious (a signal, or a wake-up meant for an earlier sleeper): the caller looks again.
+/// may be spurious (a wake-up meant for an earlier sleeper): the caller looks again. A signal ends no
+/// sleep: else who gets many would never be told that the deadline has passed.
 inline bool futex_wait(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
                        Deadline deadline) noexcept {
     // FUTEX_WAIT_BITSET takes an absolute time on CLOCK_MONOTONIC, FUTEX_WAIT a relative one.
     const timespec until = deadline.is_never() ? timespec{} : deadline.as_timespec();
-    const long result =
-        ::syscall(SYS_futex, &word, FUTEX_WAIT_BITSET, expected,
-                  deadline.is_never() ? nullptr : &until, nullptr, FUTEX_BITSET_MATCH_ANY);
+    const long result = retry_on_signal([&] {
+        return ::syscall(SYS_futex, &word, FUTEX_WAIT_BITSET, expected,
+                         deadline.is_never() ? nullptr : &until, nullptr, FUTEX_BITSET_MATCH_ANY);
+    });
     return !(result == -1 && errno == ETIMEDOUT);
 }
 

@@ -162,11 +162,13 @@ private:
     }
     const ProcessStat stat(file);
     const char* state = stat.field(3);
+    const char* threads = stat.field(20);
     const char* start_time = stat.field(22);
-    if (state == nullptr || start_time == nullptr) return std::nullopt;
+    if (state == nullptr || threads == nullptr || start_time == nullptr) return std::nullopt;
     std::uint64_t ticks = 0;
     std::from_chars(start_time, start_time + std::strlen(start_time), ticks);
-    return ProcessState{ticks, *state == 'Z' || *state == 'X'};
+    // The state is that of the first thread, which others may outlive.
+    return ProcessState{ticks, (*state == 'Z' || *state == 'X') && std::atoi(threads) <= 1};
 }
 
 }  // namespace multiprocessing::os

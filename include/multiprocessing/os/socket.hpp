@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// Stream sockets: whole buffers go out, descriptors ride along, and a peer that is gone is an
+// Sockets, streams and such of messages: whole buffers go out, descriptors ride along, and a peer that is gone is an
 // error, never a signal.
 #pragma once
 
@@ -32,6 +32,14 @@ inline constexpr std::size_t most_descriptors = 253;
     int domain = 0;
     ::socklen_t size = sizeof domain;
     return ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
+/// Whether what is sent over it stays in messages: no stream.
+[[nodiscard]] inline bool is_message_socket(int fd) noexcept {
+    int type = 0;
+    ::socklen_t size = sizeof type;
+    return ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
+           type == static_cast<int>(SocketKind::messages);
 }
 
 /// Ends one direction of the connection that the socket is an end of.

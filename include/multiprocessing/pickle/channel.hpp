@@ -128,17 +128,25 @@ shm::Outcome send_many(shm::Ring& ring, Range&& values) {
     auto outcome = shm::Outcome::done;
     const auto flush = [&] {
         const std::byte* next = scratch->data();
-        for (std::size_t i = 0; i < sizes.size() && outcome == shm::Outcome::done;) {
-            outcome = ring.put_many(os::Deadline::never(), [&](Ring::Putter& end) {
-                std::byte* const to = end.reserve(sizes[i]);
-                if (sizes[i] != 0) std::memcpy(to, next, sizes[i]);
-                next += sizes[i];
-                return ++i != sizes.size();
-            });
-            MULTIPROCESSING_FAULT_POINT("send_many: a batch put");
+        const auto forget = [&] {
+            sizes.clear();
+            scratch->clear();
+        };
+        try {
+            for (std::size_t i = 0; i < sizes.size() && outcome == shm::Outcome::done;) {
+                outcome = ring.put_many(os::Deadline::never(), [&](Ring::Putter& end) {
+                    std::byte* const to = end.reserve(sizes[i]);
+                    if (sizes[i] != 0) std::memcpy(to, next, sizes[i]);
+                    next += sizes[i];
+                    return ++i != sizes.size();
+                });
+                MULTIPROCESSING_FAULT_POINT("send_many: a batch put");
+            }
+        } catch (...) {
+            forget();  // some of it has been put
+            throw;
         }
-        sizes.clear();
-        scratch->clear();
+        forget();
     };
     try {
         for (const T& value : values) {

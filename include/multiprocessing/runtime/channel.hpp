@@ -302,6 +302,7 @@ inline void Channel::receive_packet(int fd, pickle::Buffer& buffer,
     if (!ReceivingSpin::until(look)) got = os::receive_some(fd, room, descriptors);
     buffer.truncate(before + *got);
     if (*got == 0) throw_end();
+    if (*got == packet_room) throw_bad_length();  // there was more, which is lost: no message of ours
 }
 
 template <class Check>

@@ -292,7 +292,7 @@ inline void Heap::commit(Offset offset, std::uint64_t size) {
 
 inline bool Heap::is_warm(std::uint64_t size) const noexcept {
     const int found = smallest_free(order_of(size + sizeof(Block)));
-    if (found == HeapState::orders) return false;
+    if (found >= HeapState::orders) return false;
     bool warm = true;
     for_runs<false>(state_.free[static_cast<std::size_t>(found)], size + sizeof(Block),
                     [&](std::uint64_t, std::uint64_t) { warm = false; });

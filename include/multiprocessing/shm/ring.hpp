@@ -19,6 +19,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <limits>
 #include <span>
 #include <thread>
@@ -101,7 +102,7 @@ public:
     template <class Write>
     Outcome put(os::Deadline deadline, Write write);
     /// Calls write(Putter&) again and again while it returns true and there is room; what it wrote
-    /// becomes visible together.
+    /// becomes visible together, also if it throws then.
     template <class Write>
     Outcome put_many(os::Deadline deadline, Write write);
     /// Calls read(Getter&, Getter::Record) when there is a record, which it may take().
@@ -317,10 +318,17 @@ Outcome Ring::put(os::Deadline deadline, Write write) {
 
 template <class Write>
 Outcome Ring::put_many(os::Deadline deadline, Write write) {
-    return put(deadline, [&](Putter& putter) {
-        while (write(putter) && putter.room() != 0) {
+    std::exception_ptr failure;
+    const Outcome outcome = put(deadline, [&](Putter& putter) {
+        try {
+            while (write(putter) && putter.room() != 0) {
+            }
+        } catch (...) {
+            failure = std::current_exception();
         }
     });
+    if (failure) std::rethrow_exception(failure);
+    return outcome;
 }
 
 template <class Read, class Stop, class Idle>
@@ -499,7 +507,8 @@ inline Shared<Ring> Ring::make(std::uint64_t bound) {
 /// Links a segment with room for `record` bytes behind `last` (none: the first), the spare one if it
 /// will do. One transaction, so a death leaves it linked and found by the next, or not taken at all.
 inline Offset Ring::add_segment(Offset last, std::uint64_t record) {
-    if (segments_ >= enough_segments) await_used_memory(last_capacity_, os::Deadline::never());
+    const auto segments = std::atomic_ref(segments_).load(std::memory_order_relaxed);
+    if (segments >= enough_segments) await_used_memory(last_capacity_, os::Deadline::never());
     const Arena& arena = Arena::instance();
     Transaction tx = arena.transaction();
     Block* block = spare_ != 0 ? arena.at<Block>(spare_) : nullptr;

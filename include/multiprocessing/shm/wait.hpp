@@ -153,9 +153,9 @@ public:
         os::futex_wake(word_, INT_MAX);
     }
 
-    /// Waits until every change made by now, by whatever processor, can be seen.
+    /// Waits until every change made by now, by whatever processor, can be seen. (Others may run on more
+    /// processors than this process.)
     static void settle() noexcept {
-        if (Spin::alone()) return;
         for (int pause = 0; pause < settling; ++pause) os::spin_pause();
     }
 
