@@ -142,8 +142,9 @@ struct Balance {
 /// As new, where only the first `lives` have been used.
 void clear(Record& record, std::size_t lives);
 
-/// What a queue may keep when it is drained: itself and two segments, of what it has needed.
-inline constexpr std::int64_t most_memory_of_a_drained_queue = 5 * 32768;
+/// What a queue may keep when it is drained: itself, and of the segments that it has needed the one in
+/// use, a spare one, and one that somebody linked before it was killed.
+inline constexpr std::int64_t most_memory_of_a_drained_queue = 3 * 65536 + 2048;
 
 // ---------------------------------------------------------------------------------------------------
 
