@@ -340,7 +340,10 @@ TEST_CASE("a loop takes no item that it does not come to", "[queue]") {
     const mp::Queue<int> queue;
     queue.put_many({0, 1, 2});
     int next = 0;
-    for (const int item : queue | std::views::take(3)) CHECK(item == next++);  // and does not hang
+    // As std::views::take(3) does, which clang 14 cannot compile with g++ 12's library.
+    for (auto it = std::counted_iterator(queue.begin(), 3); it != std::default_sentinel; ++it) {
+        CHECK(*it == next++);
+    }
     CHECK(next == 3);
     queue.put_many({3, 4});
     for (const int item : queue) {

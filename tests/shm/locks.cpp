@@ -49,7 +49,7 @@ struct MutexCounter {
     std::uint64_t count = 0;
     void add(int times) {
         for (int i = 0; i < times; ++i) {
-            mutex.lock();
+            static_cast<void>(mutex.lock());
             count = count + 1;
             mutex.unlock();
         }

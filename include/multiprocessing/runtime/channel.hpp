@@ -323,6 +323,7 @@ Channel::Received Channel::receive_whole(pickle::Buffer& buffer, Check check,
                 if (descriptors != nullptr) *descriptors = {};
                 continue;
             }
+            if (frame.size > run.block().size) throw_bad_length();
             check(frame.size);
             if (descriptors != nullptr) descriptors->check();
             const std::span<const std::byte> body(run.data(), frame.size);

@@ -24,14 +24,14 @@
 
 namespace multiprocessing::runtime {
 
-/// For Channel::receive: appends to `sink`, which has `size()` and `grow(n)`; twice what is there
-/// at a time, so that a lie about the length costs the liar as many bytes.
 inline constexpr std::size_t first_piece = std::size_t{1} << 20;
 
 [[nodiscard]] inline std::size_t next_piece(std::size_t missing, std::size_t have) noexcept {
     return std::min(missing, std::max(have, first_piece));
 }
 
+/// For Channel::receive: appends to `sink`, which has `size()` and `grow(n)`; twice what is there
+/// at a time, so that a lie about the length costs the liar as many bytes.
 [[nodiscard]] inline auto growing(std::vector<std::byte>& sink) {
     return [&sink](std::size_t missing) {
         const std::size_t have = sink.size();

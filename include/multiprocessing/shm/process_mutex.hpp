@@ -21,7 +21,7 @@ namespace multiprocessing::shm {
 class ProcessMutex {
 public:
     /// Whether the last holder died inside.
-    bool lock() {
+    [[nodiscard]] bool lock() {
         HolderId nobody = 0;
         const bool taken =
             holder_.compare_exchange_strong(nobody, self(), std::memory_order_acquire);

@@ -11,6 +11,7 @@
 #include <multiprocessing/shm/head_start.hpp>
 #include <multiprocessing/shm/process_mutex.hpp>
 #include <multiprocessing/shm/ref.hpp>
+#include <multiprocessing/shm/ring_record.hpp>
 #include <multiprocessing/shm/wait.hpp>
 
 #include <algorithm>
@@ -22,49 +23,11 @@
 #include <exception>
 #include <limits>
 #include <span>
-#include <thread>
 
 namespace multiprocessing::shm {
 
-/// What stands in a segment before each record. With it, records are multiples of 8 bytes; what
-/// follows it is not aligned.
-class RecordHeader {
-public:
-    enum Kind : std::uint32_t {
-        skip,     // nothing more in this segment: go to the next
-        inlined,  // size() bytes follow
-        run,      // a RunRecord follows
-    };
-
-    RecordHeader(Kind kind, std::uint32_t size) noexcept : word_(size << 2 | kind) {}
-    [[nodiscard]] std::uint32_t size() const noexcept { return word_ >> 2; }
-    [[nodiscard]] Kind kind() const noexcept { return static_cast<Kind>(word_ & 3); }
-
-    /// The whole record, with this.
-    [[nodiscard]] std::uint64_t record_bytes() const noexcept {
-        return (sizeof(RecordHeader) + size() + 7) & ~std::uint64_t{7};
-    }
-
-private:
-    std::uint32_t word_;
-};
-static_assert(sizeof(RecordHeader) == 4);
-
-/// A message in a block of its own: its first `size` bytes of payload.
-struct RunRecord {
-    Ticket block;
-    std::uint64_t size;
-};
-
 /// How an attempt to put or take ended.
 enum class Outcome { done, timed_out, shut_down };
-
-/// A stretch of records. Its payload follows.
-struct RingSegment {
-    Offset next;
-    std::uint64_t capacity;
-    [[nodiscard]] std::byte* data() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
-};
 
 /// The shared object. Its segments and runs hang on its block.
 class Ring {
@@ -294,7 +257,12 @@ Outcome Ring::put(os::Deadline deadline, Write write) {
                 return Outcome::shut_down;
             }
             if (putter.room() != 0) {
-                write(putter);
+                try {
+                    write(putter);
+                } catch (...) {
+                    space_.rouse();  // the room is somebody else's
+                    throw;
+                }
                 MULTIPROCESSING_FAULT_POINT("put: written, not published");
                 putter.publish();
                 MULTIPROCESSING_FAULT_POINT("put: published, end held");
@@ -347,7 +315,12 @@ Outcome Ring::take(os::Deadline deadline, Read read, Stop stop, Idle idle) {
             found = getter.peek(record);
             if (found) {
                 const std::uint64_t before = getter.taken();  // peek() may have passed over some
-                read(getter, record);
+                try {
+                    read(getter, record);
+                } catch (...) {
+                    items_.rouse();  // the item is somebody else's
+                    throw;
+                }
                 MULTIPROCESSING_FAULT_POINT("get: taken, not committed");
                 getter.commit();
                 MULTIPROCESSING_FAULT_POINT("get: committed, end held");
@@ -453,33 +426,6 @@ inline void Ring::wake_selectors() noexcept {
     }
 }
 
-/// Is there a segment to spare, or a free block of that size that has memory?
-inline bool Ring::has_used_memory(std::uint64_t bytes) {
-    if (bytes <= most_segment && std::atomic_ref(spare_).load(std::memory_order_relaxed) != 0) {
-        return true;
-    }
-    const Arena& arena = Arena::instance();
-    const Transaction tx = arena.transaction();
-    return arena.heap().is_warm(bytes);
-}
-
-inline void Ring::await_used_memory(std::uint64_t bytes, os::Deadline deadline) {
-    if (Spin::alone() || deadline.is_passed() || has_used_memory(bytes)) return;
-    deadline.begin();
-    const std::uint64_t gets = this->gets();
-    if (gets_at_growth_.exchange(gets, std::memory_order_relaxed) == gets) return;
-    // Half a nanosecond a byte is what the kernel takes to find and clear it.
-    const auto until = os::Deadline::after(std::chrono::nanoseconds(bytes / 2)).earlier(deadline);
-    constexpr std::chrono::microseconds nap{50};
-    while (!until.expired() && !has_used_memory(bytes)) {
-        if (until.remaining() > 2 * nap) {
-            std::this_thread::sleep_for(nap);
-        } else {
-            for (int pause = 0; pause < 32; ++pause) os::spin_pause();
-        }
-    }
-}
-
 inline void Ring::advance(End& end, const Cursor& cursor, std::uint64_t records) noexcept {
     const std::uint64_t now = end.commit.load(std::memory_order_relaxed);
     const std::uint64_t other = (now & 1) ^ 1;
@@ -494,65 +440,7 @@ inline void Ring::advance(End& end, const Cursor& cursor, std::uint64_t records)
     MULTIPROCESSING_FAULT_POINT("advance: index stored");
 }
 
-inline Shared<Ring> Ring::make(std::uint64_t bound) {
-    auto ring = Shared<Ring>::make(0, bound);
-    MULTIPROCESSING_FAULT_POINT("make: ring without segments");
-    const Offset first = ring->add_segment(0, 0);
-    for (End* end : {&ring->put_, &ring->get_}) {
-        for (Cursor& cursor : end->cursors) cursor.segment = first;
-    }
-    return ring;
-}
-
-/// Links a segment with room for `record` bytes behind `last` (none: the first), the spare one if it
-/// will do. One transaction, so a death leaves it linked and found by the next, or not taken at all.
-inline Offset Ring::add_segment(Offset last, std::uint64_t record) {
-    const auto segments = std::atomic_ref(segments_).load(std::memory_order_relaxed);
-    if (segments >= enough_segments) await_used_memory(last_capacity_, os::Deadline::never());
-    const Arena& arena = Arena::instance();
-    Transaction tx = arena.transaction();
-    Block* block = spare_ != 0 ? arena.at<Block>(spare_) : nullptr;
-    if (block != nullptr && Arena::payload<RingSegment>(*block)->capacity >= record) {
-        tx.set(spare_, 0);
-    } else {
-        // Each twice the last: a queue of a few items is small, a busy one seldom changes segments.
-        std::uint64_t bytes = last_capacity_ == 0 ? least_segment : last_capacity_ * 2;
-        bytes = std::clamp(bytes, least_segment, most_segment);
-        while (bytes < record + sizeof(RingSegment) + sizeof(Block)) bytes *= 2;
-        block = &arena.allocate(tx, bytes - sizeof(Block), owned());
-        Arena::payload<RingSegment>(*block)->capacity = block->size - sizeof(RingSegment);
-        tx.set(last_capacity_, bytes);
-    }
-    auto* segment = Arena::payload<RingSegment>(*block);
-    segment->next = 0;
-    MULTIPROCESSING_FAULT_POINT("add_segment: made, not linked");
-    const Offset offset = arena.offset_of(block);
-    if (last != 0) tx.set(Arena::payload<RingSegment>(*arena.at<Block>(last))->next, offset);
-    tx.set(segments_, segments_ + 1);
-    MULTIPROCESSING_FAULT_POINT("add_segment: linked, not committed");
-    tx.commit();
-    MULTIPROCESSING_FAULT_POINT("add_segment: committed");
-    return offset;
-}
-
-inline void Ring::put_away(Cursor& cursor) {
-    const Arena& arena = Arena::instance();
-    Transaction tx = arena.transaction();
-    Block& block = *arena.at<Block>(cursor.retired);
-    const Block* spare = spare_ != 0 ? arena.at<Block>(spare_) : nullptr;
-    tx.set(cursor.retired, 0);
-    tx.set(segments_, segments_ - 1);
-    if (spare == nullptr) {
-        tx.set(spare_, arena.offset_of(&block));
-        MULTIPROCESSING_FAULT_POINT("put_away: noted as spare, not committed");
-        tx.commit();
-    } else {
-        MULTIPROCESSING_FAULT_POINT("put_away: to be freed, not committed");
-        arena.destroy(tx, block);
-    }
-    MULTIPROCESSING_FAULT_POINT("put_away: committed, arena held");
-}
-
 }  // namespace multiprocessing::shm
 
 #include <multiprocessing/shm/ring_ends.hpp>
+#include <multiprocessing/shm/ring_segments.hpp>

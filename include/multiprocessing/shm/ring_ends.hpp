@@ -72,47 +72,6 @@ inline void Ring::roll_back_for_the_dead() {
     return at + sizeof header;
 }
 
-/// From a place in a segment with no room for the record to one in the next that has.
-inline Ring::Cursor Ring::leave_segment(Cursor from, std::uint64_t record) {
-    for (;;) {
-        RingSegment* segment = segment_at(from.segment);
-        if (from.position + record <= segment->capacity) return from;
-        if (from.position + sizeof(RecordHeader) <= segment->capacity) {
-            const RecordHeader skip(RecordHeader::skip, 0);
-            std::memcpy(segment->data() + from.position, &skip, sizeof skip);
-        }
-        MULTIPROCESSING_FAULT_POINT("reserve: segment full");
-        // There is a next one already if somebody died after linking it; it may be too small.
-        const Offset next = segment->next;
-        from = {next != 0 ? next : add_segment(from.segment, record), 0, 0};
-        MULTIPROCESSING_FAULT_POINT("reserve: in the next segment");
-    }
-}
-
-inline void Ring::Putter::put_run(Block& run, std::uint64_t size) {
-    const Arena& arena = Arena::instance();
-    End& end = ring_.put_;
-    const RunRecord record{arena.ticket(run), size};
-    std::memcpy(reserve(RecordHeader(RecordHeader::run, sizeof record)), &record, sizeof record);
-    {
-        Transaction tx = arena.transaction();
-        arena.unhang(tx, run);
-        arena.hang(tx, ring_.owned(), run);
-        tx.set(end.pending_at, end.count() + reserved_ - 1);
-        tx.set(end.pending.offset, record.block.offset);
-        tx.set(end.pending.serial, record.block.serial);
-        MULTIPROCESSING_FAULT_POINT("put_run: handed over, not committed");
-        tx.commit();
-    }
-    MULTIPROCESSING_FAULT_POINT("put_run: handed over, not published");
-    publish();
-    MULTIPROCESSING_FAULT_POINT("put_run: published, note stands");
-    // A release store lets later ones go before it, but for this.
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    end.pending = {};
-    MULTIPROCESSING_FAULT_POINT("put_run: note gone");
-}
-
 [[gnu::always_inline]] inline void Ring::Putter::publish() noexcept {
     if (reserved_ == 0) return;
     advance(ring_.put_, cursor_, std::exchange(reserved_, 0));

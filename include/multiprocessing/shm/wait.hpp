@@ -104,8 +104,8 @@ struct Naps {
     std::chrono::milliseconds most{patience};
     Lookout* lookout = nullptr;
 
-    /// For waits that may be long and that many may be in: they cost no more than two looks a second,
-    /// however many sleep. (Naps shorter than the kernel's tick would double the price of a sleep: a
+    /// For waits that may be long and that many may be in: they cost two looks a second for all who
+    /// sleep, or if there are dozens of them one each in five seconds. (Naps shorter than the kernel's tick would double the price of a sleep: a
     /// timer that is the next to go off has to be told to the hardware.)
     [[nodiscard]] static Naps long_ones(Lookout& lookout) noexcept {
         return {patience, std::chrono::milliseconds(450), &lookout};
@@ -156,12 +156,14 @@ public:
     /// Waits until every change made by now, by whatever processor, can be seen. (Others may run on more
     /// processors than this process.)
     static void settle() noexcept {
-        for (int pause = 0; pause < settling; ++pause) os::spin_pause();
+        const auto settled = os::Clock::now() + settling;
+        while (os::Clock::now() < settled) os::spin_pause();
     }
 
 private:
     static constexpr std::uint32_t sleepers = 1;
-    static constexpr int settling = 8;  // pauses: some 200 ns
+    // Longer than a processor keeps a store to itself.
+    static constexpr std::chrono::nanoseconds settling{200};
 
     void notify(int count) noexcept;
     void rouse_one() noexcept;
