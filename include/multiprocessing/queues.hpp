@@ -62,7 +62,7 @@ public:
     explicit Queue(int maxsize = 0)
         : ring_(shm::Ring::make(maxsize > 0 ? static_cast<std::uint64_t>(maxsize)
                                             : shm::Ring::unbounded)) {}
-    // A handle: moving one leaves it what it was, as copying does.
+    // No moves, as of all handles here: what was moved from is still the queue.
     Queue(const Queue&) = default;
     Queue& operator=(const Queue&) = default;
 
@@ -180,7 +180,7 @@ public:
     using difference_type = std::ptrdiff_t;
     using iterator_concept = std::input_iterator_tag;
 
-    explicit iterator(Queue queue) : queue_(std::move(queue)) {}
+    explicit iterator(Queue queue) : queue_(std::move(queue)) { queue_.use(); }
     [[nodiscard]] T&& operator*() const {
         fetch();
         return std::move(*item_);
@@ -241,6 +241,8 @@ public:
     using value_type = T;
 
     SimpleQueue() = default;
+    SimpleQueue(const SimpleQueue&) = default;
+    SimpleQueue& operator=(const SimpleQueue&) = default;
     /// *Throws* std::system_error (EBADF) after `close()`, as do all calls.
     void put(const T& item) const {
         use();

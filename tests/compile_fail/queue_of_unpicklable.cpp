@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // An item of a queue without serialize().
-// EXPECT: the items of a queue must be picklable: give the type a `?serialize
+// EXPECT: the items of a queue must be picklable: give a class a `?serialize
 #include <multiprocessing/queues.hpp>
 
 struct Handle {
