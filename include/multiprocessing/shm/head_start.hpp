@@ -6,6 +6,7 @@
 #pragma once
 
 #include <multiprocessing/os/cpu.hpp>
+#include <multiprocessing/shm/wait.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -13,13 +14,15 @@
 namespace multiprocessing::shm {
 
 /// How long this thread stays away from a ring that it has found empty: not at all where items come
-/// one by one, as in a conversation; less than a microsecond where they stream.
+/// one by one, as in a conversation, or where there is but one processor; up to some microseconds
+/// where they stream.
 class HeadStart {
 public:
     /// Stays away, if it should.
     static bool give() noexcept {
+        if (pauses_ == 0 || Spin::alone()) return false;
         for (int pause = 0; pause < pauses_; ++pause) os::spin_pause();
-        return pauses_ != 0;
+        return true;
     }
     /// How many items there were when it came back.
     static void result(std::uint64_t items) noexcept {
