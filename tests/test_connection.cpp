@@ -10,6 +10,7 @@
 #include "runtime/helpers.hpp"
 #include "shm/helpers.hpp"
 #include "support/catch.hpp"
+#include "support/sanitized.hpp"
 
 #include <algorithm>
 #include <array>
@@ -656,6 +657,8 @@ TEST_CASE("what its sender was killed in goes with its descriptors", "[connectio
     CHECK(support::open_descriptors() == before + 1);
 }
 
+// UBSan's look at a vptr opens descriptors itself, and finds fault where it cannot.
+#if !defined(TEST_IS_SANITIZED)
 TEST_CASE("a descriptor that finds no room is EMFILE, and the connection goes on", "[connection]") {
     auto [a, b] = mp::Pipe();
     auto [stream, other] = mp::os::socket_pair();
@@ -675,6 +678,7 @@ TEST_CASE("a descriptor that finds no room is EMFILE, and the connection goes on
         CHECK(there.recv<int>() == 1);
     }
 }
+#endif
 
 TEST_CASE("what cannot be sent leaves the connection as it was", "[connection]") {
     struct Refuses {

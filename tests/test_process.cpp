@@ -8,6 +8,7 @@
 
 #include "runtime/helpers.hpp"
 #include "support/catch.hpp"
+#include "support/sanitized.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -106,14 +107,6 @@ struct SpawnedFromOptions : mp::Spawnable<SpawnedFromOptions> {
 };
 
 std::vector<std::string> methods() { return mp::get_all_start_methods(); }
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define TEST_IS_SANITIZED
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define TEST_IS_SANITIZED
-#endif
 
 #if defined(TEST_IS_SANITIZED)
 constexpr int many_starts = 50;  // a sanitizer makes each take 50 ms

@@ -9,6 +9,7 @@
 
 #include "runtime/helpers.hpp"
 #include "support/catch.hpp"
+#include "support/sanitized.hpp"
 
 #include <array>
 #include <cerrno>
@@ -42,7 +43,7 @@ bool write_to(int descriptor, std::string_view text) {
 }
 
 // The code of what recv_handle throws; 0 when that is no std::system_error, or when nothing is.
-int code_of_receiving(const mp::Connection& connection) {
+[[maybe_unused]] int code_of_receiving(const mp::Connection& connection) {
     try {
         static_cast<void>(reduction::recv_handle(connection));
     } catch (const std::system_error& error) {
@@ -135,6 +136,8 @@ TEST_CASE("a descriptor is sent over what can take it", "[reduction]") {
     CHECK_THROWS_AS(mp::pickle::dumps(reduction::DupFd(0)), mp::PicklingError);
 }
 
+// UBSan's look at a vptr opens descriptors itself, and finds fault where it cannot.
+#if !defined(TEST_IS_SANITIZED)
 TEST_CASE("a lack of descriptors is said", "[reduction]") {
     const auto [a, b] = mp::Pipe();
     reduction::send_handle(a, STDERR_FILENO);
@@ -146,6 +149,7 @@ TEST_CASE("a lack of descriptors is said", "[reduction]") {
     }
     CHECK(reduction::recv_handle(b).get() > STDERR_FILENO);
 }
+#endif
 
 TEST_CASE("a DupFd has a descriptor of its own", "[reduction]") {
     CHECK_THROWS_AS(reduction::DupFd().get(), std::system_error);
