@@ -255,6 +255,18 @@ TEST_CASE("put_many holds nobody up while the range thinks", "[queue]") {
     CHECK(queue.get_many(10) == std::vector<int>{100, 2, 100, 1});
 }
 
+TEST_CASE("get_many takes what was put since the last look, too", "[queue]") {
+    const auto check = [](const auto& queue, const auto& item) {
+        for (int i = 0; i < 2; ++i) queue.put(item);
+        CHECK(queue.get() == item);  // now the getting end knows of one more
+        for (int i = 0; i < 5; ++i) queue.put(item);
+        CHECK(queue.get_many(100).size() == 6);
+    };
+    check(mp::Queue<int>(), 7);
+    check(mp::Queue<std::string>(), std::string("short"));
+    check(mp::Queue<std::string>(), std::string(20'000, 'x'));
+}
+
 TEST_CASE("put_many puts what came before an item that cannot be pickled", "[queue]") {
     const NoLeak leak;
     {

@@ -200,11 +200,12 @@ shm::Outcome receive_many(shm::Ring& ring, std::vector<T>& values, std::size_t m
     using shm::Ring;
     if constexpr (RecordSized<T>) {
         return ring.take(deadline, [&](Ring::Getter& end, Ring::Getter::Record record) {
-            values.reserve(std::min<std::uint64_t>(most, end.known()));
+            const auto count = std::min<std::uint64_t>(most, end.available());
+            values.reserve(count);
             do {
                 values.push_back(load_payload<T>(record.bytes));
                 end.take(record);
-            } while (values.size() < most && values.size() < values.capacity() && end.peek(record));
+            } while (values.size() < count && end.peek(record));
         });
     } else {
         constexpr std::size_t batch_bytes = std::size_t{256} << 10;
@@ -217,8 +218,9 @@ shm::Outcome receive_many(shm::Ring& ring, std::vector<T>& values, std::size_t m
         Scratch scratch;
         std::vector<Taken> all;
         const auto outcome = ring.take(deadline, [&](Ring::Getter& end, Ring::Getter::Record record) {
-            all.reserve(std::min<std::uint64_t>(most, end.known()));
-            values.reserve(all.capacity());
+            const auto count = std::min<std::uint64_t>(most, end.available());
+            all.reserve(count);
+            values.reserve(count);
             scratch->reserve(batch_bytes);
             do {
                 all.push_back({shm::Run(), scratch->size(), record.bytes.size()});
@@ -230,7 +232,7 @@ shm::Outcome receive_many(shm::Ring& ring, std::vector<T>& values, std::size_t m
                     all.back().run = shm::Run(*record.run);
                 }
                 MULTIPROCESSING_FAULT_POINT("receive_many: one taken, not committed");
-            } while (all.size() < all.capacity() &&
+            } while (all.size() < count &&
                      scratch->size() + Ring::inline_most <= batch_bytes && end.peek(record));
         });
         MULTIPROCESSING_FAULT_POINT("receive_many: all taken, none read");

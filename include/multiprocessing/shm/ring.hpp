@@ -77,9 +77,6 @@ public:
     /// `idle` as in WaitWord::wait.
     template <class Read, class Stop, class Idle>
     Outcome take(os::Deadline deadline, Read read, Stop stop, Idle idle);
-    /// Waits until a take would not wait, or stop(). Sets `slept` if it came to that.
-    template <class Stop, class Idle>
-    bool wait_for_item(os::Deadline deadline, Stop& stop, Idle& idle, bool& slept);
     /// Drops everything that is there.
     void discard();
 
@@ -140,6 +137,9 @@ private:
     [[nodiscard]] static RingSegment* segment_at(Offset offset) noexcept {
         return Arena::payload<RingSegment>(*Arena::instance().at<Block>(offset));
     }
+    /// Waits until a take would not wait, or stop(). Sets `slept` if it came to that.
+    template <class Stop, class Idle>
+    bool wait_for_item(os::Deadline deadline, Stop& stop, Idle& idle, bool& slept);
     static void advance(End& end, const Cursor& cursor, std::uint64_t records) noexcept;
     Offset add_segment(Offset last, std::uint64_t record);
     static void roll_back_for_the_dead();
@@ -231,6 +231,11 @@ public:
         const std::uint64_t gone = ring_.get_.count() + taken_;
         const std::uint64_t seen = ring_.get_.seen_of_other;
         return seen > gone ? seen - gone : 0;
+    }
+    /// How many there are: at the price of a look at the other end.
+    [[nodiscard]] std::uint64_t available() noexcept {
+        ring_.get_.seen_of_other = ring_.puts();
+        return known();
     }
 
 private:
