@@ -267,6 +267,15 @@ TEST_CASE("get_many takes what was put since the last look, too", "[queue]") {
     check(mp::Queue<std::string>(), std::string(20'000, 'x'));
 }
 
+TEST_CASE("get_many takes all that is there, however much", "[queue]") {
+    const mp::Queue<std::string> queue;
+    const std::vector<std::string> texts(300, std::string(5000, 'x'));
+    queue.put_many(texts);
+    CHECK(queue.get_many(299).size() == 299);
+    CHECK(queue.get_many(299) == std::vector<std::string>{texts.front()});
+    CHECK(queue.empty());
+}
+
 TEST_CASE("put_many puts what came before an item that cannot be pickled", "[queue]") {
     const NoLeak leak;
     {

@@ -192,6 +192,53 @@ shm::Outcome send_many(shm::Ring& ring, Range&& values) {
     return outcome;
 }
 
+/// Takes objects that have to be read, as many as are there but no more than some memory for those that
+/// are short: they are taken under the ring's lock and read outside of it. Whether that left some.
+template <Picklable T>
+std::pair<shm::Outcome, bool> receive_batch(shm::Ring& ring, std::vector<T>& values,
+                                            std::size_t most, os::Deadline deadline,
+                                            std::vector<std::exception_ptr>& failures) {
+    using shm::Ring;
+    constexpr std::size_t batch_bytes = std::size_t{256} << 10;
+    struct Taken {
+        shm::Run run;
+        std::size_t begin;  // in the run or in the scratch
+        std::size_t size;
+    };
+    Scratch scratch;
+    std::vector<Taken> all;
+    bool left = false;
+    const auto outcome = ring.take(deadline, [&](Ring::Getter& end, Ring::Getter::Record record) {
+        const auto count = std::min<std::uint64_t>(most, end.available());
+        all.reserve(count);
+        values.reserve(values.size() + count);
+        scratch->reserve(batch_bytes);
+        do {
+            left = scratch->size() + record.bytes.size() > batch_bytes && record.run == nullptr;
+            if (left) break;
+            all.push_back({shm::Run(), scratch->size(), record.bytes.size()});
+            if (record.run == nullptr) {
+                scratch->append(record.bytes.data(), record.bytes.size());
+                end.take(record);
+            } else {
+                end.take(record);
+                all.back().run = shm::Run(*record.run);
+            }
+            MULTIPROCESSING_FAULT_POINT("receive_many: one taken, not committed");
+        } while (all.size() < count && end.peek(record));
+    });
+    MULTIPROCESSING_FAULT_POINT("receive_many: all taken, none read");
+    for (Taken& each : all) {
+        const std::byte* bytes = each.run ? each.run.data() : scratch->data() + each.begin;
+        try {
+            values.push_back(load_run<T>(std::move(each.run), {bytes, each.size}));
+        } catch (...) {
+            failures.push_back(std::current_exception());
+        }
+    }
+    return {outcome, left};
+}
+
 /// Waits for one object and takes what else is there, at most `most`. Those that cannot be read are
 /// gone; why is added to `failures`.
 template <Picklable T>
@@ -208,41 +255,11 @@ shm::Outcome receive_many(shm::Ring& ring, std::vector<T>& values, std::size_t m
             } while (values.size() < count && end.peek(record));
         });
     } else {
-        constexpr std::size_t batch_bytes = std::size_t{256} << 10;
-        struct Taken {
-            shm::Run run;
-            std::size_t begin;  // in the run or in the scratch
-            std::size_t size;
-        };
-        // Taken under the lock, read outside of it.
-        Scratch scratch;
-        std::vector<Taken> all;
-        const auto outcome = ring.take(deadline, [&](Ring::Getter& end, Ring::Getter::Record record) {
-            const auto count = std::min<std::uint64_t>(most, end.available());
-            all.reserve(count);
-            values.reserve(count);
-            scratch->reserve(batch_bytes);
-            do {
-                all.push_back({shm::Run(), scratch->size(), record.bytes.size()});
-                if (record.run == nullptr) {
-                    scratch->append(record.bytes.data(), record.bytes.size());
-                    end.take(record);
-                } else {
-                    end.take(record);
-                    all.back().run = shm::Run(*record.run);
-                }
-                MULTIPROCESSING_FAULT_POINT("receive_many: one taken, not committed");
-            } while (all.size() < count &&
-                     scratch->size() + Ring::inline_most <= batch_bytes && end.peek(record));
-        });
-        MULTIPROCESSING_FAULT_POINT("receive_many: all taken, none read");
-        for (Taken& each : all) {
-            const std::byte* bytes = each.run ? each.run.data() : scratch->data() + each.begin;
-            try {
-                values.push_back(load_run<T>(std::move(each.run), {bytes, each.size}));
-            } catch (...) {
-                failures.push_back(std::current_exception());
-            }
+        auto [outcome, left] = receive_batch(ring, values, most, deadline, failures);
+        while (left && values.size() + failures.size() < most) {
+            left = receive_batch(ring, values, most - values.size() - failures.size(),
+                                 os::Deadline::passed(), failures)
+                       .second;
         }
         return outcome;
     }
