@@ -612,27 +612,28 @@ TEST_CASE("of very long messages one at a time is waiting, whoever is slow", "[c
     CHECK(ended(receiver) == -SIGKILL);
 }
 
-TEST_CASE("a long message waits for the short one before it, and no longer", "[connection][fork]") {
-    constexpr int rounds = 20;
-    auto [a, b] = mp::Pipe();
-    const mp::Process receiver([a = a, b = b] {
-        a.close();
-        for (int i = 0; i < rounds; ++i) {
-            std::this_thread::sleep_for(1ms);  // so that the sender is asleep
-            static_cast<void>(b.recv<int>());
-            static_cast<void>(b.recv_bytes());
-        }
+TEST_CASE("who waits to send a long message is told of short ones that are received", "[connection]") {
+    auto [ours, theirs] = mp::os::socket_pair(mp::os::SocketKind::messages);
+    const auto pipe = mp::runtime::PipeRef::make(0);
+    mp::runtime::Channel sender(std::move(ours), true, true, pipe);
+    mp::runtime::Channel receiver(std::move(theirs), true, true, pipe);
+    ::iovec parts[2] = {};
+    sender.send(parts);
+    std::atomic<bool> announced{false};
+    std::atomic<bool> told{false};
+    std::thread waiter([&] {
+        const auto received = [&] { return mp::os::unreceived(sender.descriptor()->get()) == 0; };
+        // Its nap is longer than this test would wait.
+        pipe->received.sleep_until(received, [&] { announced = true; }, mp::os::Deadline::never(), [] {},
+                                   {10min, 10min});
+        told = true;
     });
-    receiver.start();
-    const std::string text(std::size_t{1} << 20, 'x');
-    const double took = seconds([&a = a, &text] {
-        for (int i = 0; i < rounds; ++i) {
-            a.send(i);
-            a.send_bytes(text);
-        }
-    });
-    CHECK(took < rounds * std::chrono::duration<double>(mp::shm::patience).count() / 2);
-    CHECK(ended(receiver) == 0);
+    CHECK(support::eventually([&] { return announced.load(); }));
+    mp::pickle::Buffer buffer;
+    static_cast<void>(receiver.receive_whole(buffer, [](std::uint64_t) {}));
+    CHECK(support::eventually([&] { return told.load(); }));
+    pipe->received.notify_all();
+    waiter.join();
 }
 
 TEST_CASE("what its sender was killed in goes with its descriptors", "[connection]") {

@@ -11,8 +11,8 @@
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/pickle/channel.hpp>
 #include <multiprocessing/pickle/handle.hpp>
+#include <multiprocessing/queues_select.hpp>
 #include <multiprocessing/shm/ring.hpp>
-#include <multiprocessing/shm/selector.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <atomic>
@@ -25,6 +25,7 @@
 #include <iterator>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <ranges>
 #include <span>
@@ -151,8 +152,10 @@ private:
     struct Local {
         std::atomic<bool> closed{false};
         std::atomic<bool> used{false};
-        // What get_many() could not read beside what it could.
-        std::atomic<bool> failed{false};
+        // What get_many() could not read beside what it could. It is of the process that called it: in a
+        // forked child, where a fork may have caught the list in the middle of a change, it is not looked
+        // at.
+        std::atomic<std::uint32_t> failed_in{0};  // a fork epoch; 0: nothing to tell
         std::vector<std::exception_ptr> failures;
         os::ForkAwareMutex mutex;  // guards `failures`
     };
@@ -276,77 +279,7 @@ private:
     std::shared_ptr<std::atomic<bool>> closed_ = std::make_shared<std::atomic<bool>>(false);
 };
 
-/// A queue of any kind and any type, for select(): made from a queue or a pointer to one.
-class Selectable {
-public:
-    template <class T>
-    Selectable(const Queue<T>& queue) : ring_(queue.ring_) {
-        queue.use();
-    }
-    template <class T>
-    Selectable(const SimpleQueue<T>& queue) : ring_(queue.queue_.ring_) {
-        queue.use();
-    }
-    template <class T>
-    Selectable(const Queue<T>* queue) : Selectable(at(queue)) {}
-    template <class T>
-    Selectable(const SimpleQueue<T>* queue) : Selectable(at(queue)) {}
-
-    [[nodiscard]] shm::Ring& ring() const noexcept { return *ring_; }
-
-private:
-    template <class Q>
-    static const Q& at(const Q* queue) {
-        if (queue == nullptr) throw ValueError("select(): a null pointer is no queue");
-        return *queue;
-    }
-
-    shm::Shared<shm::Ring> ring_;
-};
-
-/// Waits until one of several queues has an item, or has been shut down, so that `get` would not wait.
-///
-///     for (const std::size_t ready : mp::select({&numbers, &names}, 1s)) …
-///
-/// Returns the indices of all that are ready, in order, and nothing at the timeout. Another process
-/// may still be faster to `get`: use `get_nowait` or `try_get` where there are several consumers.
-/// *Throws* ValueError for a queue closed by this process, and for no queues without a timeout, which
-/// would be a wait for ever. *Blocks* without polling; costs each `put` into one of the queues nothing
-/// while nobody waits. *Python*: `connection.wait([queue._reader, …])`.
-[[nodiscard]] std::vector<std::size_t> select(std::span<const Selectable> queues,
-                                              Timeout timeout = {});
-[[nodiscard]] inline std::vector<std::size_t> select(std::initializer_list<Selectable> queues,
-                                                     Timeout timeout = {}) {
-    return select(std::span<const Selectable>(queues.begin(), queues.size()), timeout);
-}
-/// The same for a range of queues, or of pointers to queues.
-template <std::ranges::input_range Range>
-    requires std::convertible_to<std::ranges::range_reference_t<Range>, Selectable>
-[[nodiscard]] std::vector<std::size_t> select(Range&& queues, Timeout timeout = {}) {
-    std::vector<Selectable> all;
-    for (auto&& queue : queues) all.emplace_back(queue);
-    return select(std::span<const Selectable>(all), timeout);
-}
-
 // ---------------------------------------------------------------------------------------------------
-
-inline std::vector<std::size_t> select(std::span<const Selectable> queues, Timeout timeout) {
-    if (queues.empty() && timeout.forever()) {
-        throw ValueError("select(): no queues and no timeout: this would wait for ever");
-    }
-    std::vector<shm::Ring*> rings;
-    rings.reserve(queues.size());
-    for (const Selectable& queue : queues) rings.push_back(&queue.ring());
-    const os::Deadline deadline(timeout);
-    std::vector<std::size_t> ready;
-    // Others may have taken what there was.
-    while (ready.empty() && shm::wait_for_any(rings, deadline)) {
-        for (std::size_t i = 0; i < rings.size(); ++i) {
-            if (rings[i]->settled()) ready.push_back(i);
-        }
-    }
-    return ready;
-}
 
 template <class T>
 void Queue<T>::use() const {
@@ -408,20 +341,24 @@ void Queue<T>::put_many(Range&& items) const {
 template <class T>
 void Queue<T>::use_for_getting() const {
     use();
-    if (!local_->failed.load(std::memory_order_relaxed)) [[likely]] return;
+    if (local_->failed_in.load(std::memory_order_relaxed) != os::fork_epoch()) [[likely]] return;
     const std::lock_guard lock(local_->mutex);
     if (local_->failures.empty()) return;
     const std::exception_ptr failure = local_->failures.front();
     local_->failures.erase(local_->failures.begin());
-    local_->failed = !local_->failures.empty();
+    if (local_->failures.empty()) local_->failed_in = 0;
     std::rethrow_exception(failure);
 }
 
 template <class T>
 void Queue<T>::keep_failures(std::vector<std::exception_ptr> failures) const {
     const std::lock_guard lock(local_->mutex);
+    if (local_->failed_in != os::fork_epoch()) {
+        // Empty, or the parent's, of which even destroying is no use: it may be half changed.
+        new (&local_->failures) std::vector<std::exception_ptr>;
+    }
     local_->failures.insert(local_->failures.end(), failures.begin(), failures.end());
-    local_->failed = true;
+    local_->failed_in = os::fork_epoch();
 }
 
 template <class T>

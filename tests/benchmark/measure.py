@@ -2,6 +2,7 @@
 #
 # What measure.hpp is to the C++ programs: a figure as one line, `name who value unit`, and as many
 # repetitions as make a figure.
+import os
 import sys
 import time
 
@@ -36,6 +37,14 @@ def rate(name, unit, scale, run, first, least=0.4, step=1, who="cpython"):
 def microseconds(name, run, first, least=0.4):
     count, taken = measure(run, first, least)
     show(name, taken / count * 1e6, "µs")
+
+
+def on_one_core(run):
+    """Runs it with this process, and those that it starts, bound to one core."""
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(processors)})
+    run()
+    os.sched_setaffinity(0, processors)
 
 
 def main(subjects):

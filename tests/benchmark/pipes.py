@@ -3,7 +3,6 @@
 # The subjects of pipes.cpp in CPython, as somebody who uses multiprocessing would write them.
 import array
 import multiprocessing as mp
-import os
 
 import measure
 
@@ -35,10 +34,7 @@ def round_trip(name):
 
 
 def round_trip_on_one_core(name):
-    processors = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(processors)})
-    measure.microseconds(name, trips, 1000)
-    os.sched_setaffinity(0, processors)
+    measure.on_one_core(lambda: measure.microseconds(name, trips, 1000))
 
 
 def send_bytes(end, message, count):

@@ -150,10 +150,7 @@ def spinning(name):
 
 
 def asleep_on_one_core(name):
-    processors = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(processors)})
-    measure.microseconds(name, trips, 1000)
-    os.sched_setaffinity(0, processors)
+    measure.on_one_core(lambda: measure.microseconds(name, trips, 1000))
 
 
 def asleep_after_a_rest(name):

@@ -172,7 +172,7 @@ TEST_CASE("a process whose first thread has ended lives as long as another runs"
     }));
     CHECK(shm::alive(child.holder()));
     Child waiter([&] { return !counter->mutex.lock(); });  // not from the dead
-    std::this_thread::sleep_for(100ms);
+    std::this_thread::sleep_for(100ms);  // in which it looks several times whether the holder lives
     stage->reach(2);
     CHECK(waiter.wait() == 0);
     CHECK(child.wait() == 0);

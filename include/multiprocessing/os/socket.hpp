@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// Sockets, streams and such of messages: whole buffers go out, descriptors ride along, and a peer that is gone is an
-// error, never a signal.
+// Sockets, streams and such of messages: whole buffers go out, descriptors ride along, and a peer that
+// is gone is an error, never a signal.
 #pragma once
 
 #include <multiprocessing/os/error.hpp>

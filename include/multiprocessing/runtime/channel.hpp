@@ -73,9 +73,10 @@ public:
     /// Sends one message that consists of `parts`, of which the first is left free for the header.
     void send(std::span<::iovec> parts, std::span<const int> descriptors = {});
     /// Sends one of `size` bytes through shared memory, for a pipe: write(std::byte*) puts them there.
-    /// With it go the tickets and descriptors of `cargo`, if there is one.
+    /// The tickets of `cargo`, if there is one, go with it.
     template <class Write>
-    void send_long(std::uint64_t size, Write write, pickle::Cargo* cargo = nullptr);
+    void send_long(std::uint64_t size, Write write, std::span<const int> descriptors = {},
+                   pickle::Cargo* cargo = nullptr);
 
     /// Receives one message of a stream: `room(size)` is asked for memory piece by piece as the message
     /// comes, so that a length alone makes nobody allocate. It gets how much is missing, and returns a
@@ -215,14 +216,14 @@ inline FrameHeader::FrameHeader(std::uint64_t length) noexcept : bytes{}, size(0
 inline void Channel::send(std::span<::iovec> parts, std::span<const int> descriptors) {
     std::uint64_t length = 0;
     for (const ::iovec& part : parts.subspan(1)) length += part.iov_len;
-    if (is_long(length) && descriptors.empty()) {
+    if (is_long(length)) {
         const auto write = [&](std::byte* to) {
             for (const ::iovec& part : parts.subspan(1)) {
                 if (part.iov_len != 0) std::memcpy(to, part.iov_base, part.iov_len);
                 to += part.iov_len;
             }
         };
-        send_long(length, write);
+        send_long(length, write, descriptors);
         return;
     }
     FrameHeader header(length);
@@ -233,7 +234,8 @@ inline void Channel::send(std::span<::iovec> parts, std::span<const int> descrip
 }
 
 template <class Write>
-void Channel::send_long(std::uint64_t size, Write write, pickle::Cargo* cargo) {
+void Channel::send_long(std::uint64_t size, Write write, std::span<const int> descriptors,
+                        pickle::Cargo* cargo) {
     const auto fd = for_writing();
     const std::lock_guard lock(sending_);
     if (size > most_ahead) await_receiver(fd->get());
@@ -243,7 +245,7 @@ void Channel::send_long(std::uint64_t size, Write write, pickle::Cargo* cargo) {
     const shm::Ticket ticket = shm::Arena::instance().ticket(run.block());
     LongFrame frame{.size = size, .run = ticket};
     ::iovec part{&frame, sizeof frame};
-    os::send_all(fd->get(), {&part, 1}, cargo != nullptr ? cargo->descriptors() : std::vector<int>());
+    os::send_all(fd->get(), {&part, 1}, descriptors);
     // Its receiver may have it, and have freed it, by now.
     run.release();
     pipe_->entrust(ticket);

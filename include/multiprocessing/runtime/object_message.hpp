@@ -64,7 +64,7 @@ inline void send_object(Channel& channel, const pickle::Buffer& body, pickle::Ca
             body.copy_to(to);
             std::memset(to + body.size(), 0, sizeof count);
         };
-        channel.send_long(body.size() + sizeof count, write, &cargo);
+        channel.send_long(body.size() + sizeof count, write, cargo.descriptors(), &cargo);
     } else {
         ::iovec parts[] = {{},
                            {const_cast<std::byte*>(body.data()), body.size()},

@@ -20,7 +20,7 @@ class HeadStart {
 public:
     /// Stays away, if it should.
     static bool give() noexcept {
-        if (pauses_ == 0 || Spin::alone()) return false;
+        if (pauses_ == 0 || one_processor()) return false;
         for (int pause = 0; pause < pauses_; ++pause) os::spin_pause();
         return true;
     }

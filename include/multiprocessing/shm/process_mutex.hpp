@@ -58,7 +58,7 @@ inline bool ProcessMutex::wait() {
     };
     // Where two take turns at every item, the cache lines go to and fro with them, and each item takes
     // ten times as long. So who finds it taken stays away for some fifty items of the other's.
-    if (!Spin::alone()) {
+    if (!one_processor()) {
         for (int pauses = least_pauses, spent = 0; spent < most_pauses; spent += pauses) {
             pauses = std::min(pauses * 2, long_pause);
             for (int i = 0; i < pauses; ++i) os::spin_pause();

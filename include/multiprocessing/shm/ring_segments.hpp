@@ -129,7 +129,7 @@ inline bool Ring::has_used_memory(std::uint64_t bytes) {
 }
 
 inline void Ring::await_used_memory(std::uint64_t bytes, os::Deadline deadline) {
-    if (Spin::alone() || deadline.is_passed() || has_used_memory(bytes)) return;
+    if (one_processor() || deadline.is_passed() || has_used_memory(bytes)) return;
     deadline.begin();
     const std::uint64_t gets = this->gets();
     if (gets_at_growth_.exchange(gets, std::memory_order_relaxed) == gets) return;

@@ -22,6 +22,18 @@ namespace multiprocessing::shm {
 /// it, or the one who was woken in its place, has been killed.
 inline constexpr std::chrono::milliseconds patience{50};
 
+/// Is there but one processor for this process? Looked up once; threads that do so at the same time
+/// find the same.
+[[nodiscard]] inline bool one_processor() noexcept {
+    static constinit std::atomic<int> processors{0};  // 0: not known yet
+    int count = processors.load(std::memory_order_relaxed);
+    if (count == 0) [[unlikely]] {
+        count = os::affinity_cpu_count();
+        processors.store(count, std::memory_order_relaxed);
+    }
+    return count == 1;
+}
+
 /// How many steps a wait of this thread spins before it sleeps: waking a sleeper costs 20 to 50 µs,
 /// so spinning pays where answers are quick, and is given up where they are not. Now and then it is
 /// tried again at full length: two who have given it up would else sleep for each other for ever.
@@ -37,7 +49,7 @@ public:
     /// After how many steps; -1 if in vain.
     template <class Ready>
     static int steps_until(Ready& ready) {
-        const bool alone = Spinning::alone();
+        const bool alone = one_processor();
         for (int step = 0; step < steps_; ++step) {
             if (ready()) {
                 steps_ = std::min(steps_ * 2, most);
@@ -54,22 +66,11 @@ public:
         steps_ = ++failures_ % between_trials == 0 ? most : std::max(steps_ / 2, least);
         return -1;
     }
-    /// Is there but one processor for this process? Looked up once; threads that do so at the same
-    /// time find the same.
-    [[nodiscard]] static bool alone() noexcept {
-        int count = processors_.load(std::memory_order_relaxed);
-        if (count == 0) [[unlikely]] {
-            count = os::affinity_cpu_count();
-            processors_.store(count, std::memory_order_relaxed);
-        }
-        return count == 1;
-    }
 
 private:
     static constexpr unsigned between_trials = 16;
     static inline thread_local int steps_ = most;
     static inline thread_local unsigned failures_ = 0;
-    static inline constinit std::atomic<int> processors_{0};  // 0: not known yet
 };
 
 /// For what is seen by a look at memory.
@@ -105,8 +106,9 @@ struct Naps {
     Lookout* lookout = nullptr;
 
     /// For waits that may be long and that many may be in: they cost two looks a second for all who
-    /// sleep, or if there are dozens of them one each in five seconds. (Naps shorter than the kernel's tick would double the price of a sleep: a
-    /// timer that is the next to go off has to be told to the hardware.)
+    /// sleep, or if there are dozens of them one each in five seconds. (Naps shorter than the kernel's
+    /// tick would double the price of a sleep: a timer that is the next to go off has to be told to the
+    /// hardware.)
     [[nodiscard]] static Naps long_ones(Lookout& lookout) noexcept {
         return {patience, std::chrono::milliseconds(450), &lookout};
     }
