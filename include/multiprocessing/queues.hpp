@@ -346,18 +346,22 @@ void Queue<T>::use_for_getting() const {
     if (local_->failures.empty()) return;
     const std::exception_ptr failure = local_->failures.front();
     local_->failures.erase(local_->failures.begin());
-    if (local_->failures.empty()) local_->failed_in = 0;
+    if (local_->failures.empty()) {
+        local_->failures = std::vector<std::exception_ptr>();  // nor memory: keep_failures() counts on it
+        local_->failed_in = 0;
+    }
     std::rethrow_exception(failure);
 }
 
 template <class T>
 void Queue<T>::keep_failures(std::vector<std::exception_ptr> failures) const {
     const std::lock_guard lock(local_->mutex);
-    if (local_->failed_in != os::fork_epoch()) {
-        // Empty, or the parent's, of which even destroying is no use: it may be half changed.
-        new (&local_->failures) std::vector<std::exception_ptr>;
+    if (local_->failed_in == os::fork_epoch()) {
+        local_->failures.insert(local_->failures.end(), failures.begin(), failures.end());
+        return;
     }
-    local_->failures.insert(local_->failures.end(), failures.begin(), failures.end());
+    // Empty and without memory, or the parent's, which may be half changed and is not even destroyed.
+    new (&local_->failures) std::vector<std::exception_ptr>(std::move(failures));
     local_->failed_in = os::fork_epoch();
 }
 
