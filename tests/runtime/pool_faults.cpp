@@ -115,26 +115,24 @@ TEST_CASE("a death costs one item whatever the chunk size", "[pool][death][fork]
     const auto ctx = contexts();
     const Way way = GENERATE(by_kill, by_mp_exit, by_exit);
     const int chunksize = GENERATE(1, 3, 10, 100);
-    const bool text = GENERATE(false, true);
-    const bool ordered = GENERATE(false, true);
-    const mp::Array<int> runs(40);
+    constexpr int count = 20;
     const mp::Pool pool = ctx.Pool(2);
-    const auto check = [&](const auto& outcomes) {
-        CHECK(outcomes.values.size() == 36);
-        CHECK(outcomes.lost == 4);
-        CHECK(outcomes.other == 0);
+    const auto check = [&](auto f, const auto& items) {
+        for (const bool ordered : {false, true}) {
+            const mp::Array<int> runs(count);
+            const auto task = mp::partial(f, runs, way);
+            const auto outcomes = outcomes_of(ordered ? pool.imap(task, items, chunksize)
+                                                      : pool.imap_unordered(task, items, chunksize));
+            CHECK(outcomes.values.size() == 18);
+            CHECK(outcomes.lost == 2);
+            CHECK(outcomes.other == 0);
+            for (const int times : runs) CHECK(times == 1);
+        }
     };
-    const auto run = [&](auto f, const auto& items) {
-        check(outcomes_of(ordered ? pool.imap(f, items, chunksize) : pool.imap_unordered(f, items, chunksize)));
-    };
-    if (text) {
-        std::vector<std::string> items;
-        for (int i = 0; i < 40; ++i) items.push_back(std::to_string(i));
-        run(mp::partial(die_at_5_with_text, runs, way), items);
-    } else {
-        run(mp::partial(die_at_5, runs, way), mp::range(40));
-    }
-    for (const int times : runs) CHECK(times == 1);
+    check(die_at_5, mp::range(count));
+    std::vector<std::string> texts;
+    for (int i = 0; i < count; ++i) texts.push_back(std::to_string(i));
+    check(die_at_5_with_text, texts);
 }
 
 TEST_CASE("map goes on when workers die", "[pool][death]") {
