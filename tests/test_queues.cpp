@@ -515,6 +515,28 @@ TEST_CASE("what cannot be read is gone, and the next is served", "[queue]") {
     CHECK(leak.leaked() == 0);
 }
 
+TEST_CASE("what a process could not read is told to itself, not to its children", "[queue][fork]") {
+    const mp::Queue<Unreadable> queue;
+    const auto get_one_of_two = [&] {
+        for (const bool good : {true, false}) queue.put(Unreadable{good});
+        return queue.get_many(2).size() == 1;
+    };
+    CHECK(get_one_of_two());
+    const mp::Process child([&] {
+        if (queue.try_get() || !get_one_of_two()) mp::exit(2);
+        try {
+            static_cast<void>(queue.try_get());
+            mp::exit(3);
+        } catch (const mp::UnpicklingError&) {
+        }
+    });
+    child.start();
+    child.join();
+    CHECK(child.exitcode() == 0);
+    CHECK_THROWS_AS(queue.try_get(), mp::UnpicklingError);
+    CHECK_FALSE(queue.try_get());
+}
+
 TEST_CASE("shutdown lets the rest be taken", "[queue]") {
     const mp::Queue<int> queue;
     queue.put(1);

@@ -25,7 +25,6 @@
 #include <iterator>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <optional>
 #include <ranges>
 #include <span>
@@ -152,12 +151,19 @@ private:
     struct Local {
         std::atomic<bool> closed{false};
         std::atomic<bool> used{false};
-        // What get_many() could not read beside what it could. It is of the process that called it: in a
-        // forked child, where a fork may have caught the list in the middle of a change, it is not looked
-        // at.
-        std::atomic<std::uint32_t> failed_in{0};  // a fork epoch; 0: nothing to tell
-        std::vector<std::exception_ptr> failures;
+        // What get_many() could not read beside what it could, for the process that called it. A forked
+        // child does not look at its parent's, which the fork may have caught in the middle of a
+        // change, and does not destroy it.
+        std::atomic<std::uint32_t> failed_in{0};  // a fork epoch; 0: there is nothing to tell
+        std::unique_ptr<std::vector<std::exception_ptr>> failures;
         os::ForkAwareMutex mutex;  // guards `failures`
+
+        [[nodiscard]] bool has_failures() const noexcept {
+            return failed_in.load(std::memory_order_relaxed) == os::fork_epoch();
+        }
+        ~Local() {
+            if (!has_failures()) static_cast<void>(failures.release());
+        }
     };
 
     static os::Deadline until(const Timeout& timeout) {
@@ -341,13 +347,14 @@ void Queue<T>::put_many(Range&& items) const {
 template <class T>
 void Queue<T>::use_for_getting() const {
     use();
-    if (local_->failed_in.load(std::memory_order_relaxed) != os::fork_epoch()) [[likely]] return;
+    if (!local_->has_failures()) [[likely]] return;
     const std::lock_guard lock(local_->mutex);
-    if (local_->failures.empty()) return;
-    const std::exception_ptr failure = local_->failures.front();
-    local_->failures.erase(local_->failures.begin());
-    if (local_->failures.empty()) {
-        local_->failures = std::vector<std::exception_ptr>();  // nor memory: keep_failures() counts on it
+    auto& failures = local_->failures;
+    if (failures == nullptr) return;  // another thread was faster
+    const std::exception_ptr failure = failures->front();
+    failures->erase(failures->begin());
+    if (failures->empty()) {
+        failures.reset();
         local_->failed_in = 0;
     }
     std::rethrow_exception(failure);
@@ -356,12 +363,13 @@ void Queue<T>::use_for_getting() const {
 template <class T>
 void Queue<T>::keep_failures(std::vector<std::exception_ptr> failures) const {
     const std::lock_guard lock(local_->mutex);
-    if (local_->failed_in == os::fork_epoch()) {
-        local_->failures.insert(local_->failures.end(), failures.begin(), failures.end());
+    if (local_->has_failures()) {
+        local_->failures->insert(local_->failures->end(), failures.begin(), failures.end());
         return;
     }
-    // Empty and without memory, or the parent's, which may be half changed and is not even destroyed.
-    new (&local_->failures) std::vector<std::exception_ptr>(std::move(failures));
+    auto kept = std::make_unique<std::vector<std::exception_ptr>>(std::move(failures));
+    static_cast<void>(local_->failures.release());  // nothing, or the parent's
+    local_->failures = std::move(kept);
     local_->failed_in = os::fork_epoch();
 }
 

@@ -14,10 +14,8 @@
 #include <multiprocessing/shm/ring_record.hpp>
 #include <multiprocessing/shm/wait.hpp>
 
-#include <algorithm>
 #include <array>
 #include <atomic>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
