@@ -7,12 +7,15 @@
 #include <multiprocessing/connection.hpp>
 #include <multiprocessing/context.hpp>
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/managers.hpp>
+#include <multiprocessing/none.hpp>
 #include <multiprocessing/pickle.hpp>
 #include <multiprocessing/pool.hpp>
 #include <multiprocessing/process.hpp>
 #include <multiprocessing/queues.hpp>
 #include <multiprocessing/range.hpp>
 #include <multiprocessing/reduction.hpp>
+#include <multiprocessing/shared_memory.hpp>
 #include <multiprocessing/sharedctypes.hpp>
 #include <multiprocessing/synchronize.hpp>
 #include <multiprocessing/timeout.hpp>

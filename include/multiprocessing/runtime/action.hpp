@@ -6,6 +6,7 @@
 
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/pickle/callable.hpp>
+#include <multiprocessing/pickle/handle.hpp>
 
 #include <concepts>
 #include <functional>
@@ -48,7 +49,14 @@ public:
         callable_ = pickle::load_new<Reader>(archive)(archive);
     }
 
+    using travels_as_handle = void;
+
 private:
+    friend struct pickle::HandleAccess;
+    explicit Action(pickle::Unread) noexcept {}
+    void save_handle(pickle::OArchive& archive) const { save(archive); }
+    void load_handle(pickle::IArchive& archive) { load(archive); }
+
     struct Callable {
         Callable() = default;
         Callable(const Callable&) = delete;

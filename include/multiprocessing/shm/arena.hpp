@@ -11,6 +11,7 @@
 #include <multiprocessing/os/spawn.hpp>
 #include <multiprocessing/shm/heap.hpp>
 #include <multiprocessing/shm/journal.hpp>
+#include <multiprocessing/shm/robust_mutex.hpp>
 #include <multiprocessing/shm/segment.hpp>
 #include <multiprocessing/shm/wait.hpp>
 
@@ -45,9 +46,21 @@ struct alignas(64) ProcessSlot {
 /// which of them somebody waits for it.
 using SelectorWords = std::array<WaitWord, 64>;
 
+/// The process that outlives the tree (see runtime/resource_tracker.hpp): which one, and who may start
+/// it.
+struct TrackerState {
+    RobustMutex mutex;       // held by who starts one
+    std::uint64_t pid;       // 0: there has been none
+    std::uint64_t lived_at;  // os::ticks_since_boot(), as a ProcessSlot's
+
+    // Who died in the middle has at most started one that nobody knows of, which does no harm.
+    void lock() { static_cast<void>(mutex.lock()); }
+    void unlock() noexcept { mutex.unlock(); }
+};
+
 /// What stands at the start of the arena.
 struct ArenaHeader {
-    static constexpr std::uint64_t layout = 0x6d70'6172'656e'6103;  // "mparena", version 3
+    static constexpr std::uint64_t layout = 0x6d70'6172'656e'6104;  // "mparena", version 4
     static constexpr std::size_t slots = 1 << 15;
 
     std::uint64_t magic;
@@ -57,6 +70,8 @@ struct ArenaHeader {
     SelectorWords selectors;
     Offset doomed;         // blocks that nobody can reach any more, freed piece by piece
     std::uint64_t next_slot;
+    Offset tracked_names;  // shm/tracked_names.hpp: what is to be taken away after the tree
+    TrackerState tracker;
 };
 
 /// The arena of this process. *Fork and spawn*: forked children have it by inheritance, spawned ones

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <multiprocessing/os/memfd.hpp>
+#include <multiprocessing/shm/mapped_file.hpp>
 
 #include <boost/interprocess/mapped_region.hpp>
 
@@ -43,21 +44,8 @@ public:
     }
 
 private:
-    // What mapped_region asks of a thing that can be mapped.
-    struct Device {
-        int fd;
-        [[nodiscard]] boost::interprocess::mapping_handle_t get_mapping_handle() const {
-            return boost::interprocess::ipcdetail::mapping_handle_from_file_handle(fd);
-        }
-        [[nodiscard]] static boost::interprocess::mode_t get_mode() {
-            return boost::interprocess::read_write;
-        }
-    };
-
     Segment(os::Fd fd, std::uint64_t bytes)
-        : fd_(std::move(fd)),
-          region_(Device{fd_.get()}, boost::interprocess::read_write, 0,
-                  static_cast<std::size_t>(bytes)) {
+        : fd_(std::move(fd)), region_(map_file(fd_, bytes)) {
         os::exclude_from_core_dumps(region_.get_address(), region_.get_size());
     }
 
@@ -90,7 +78,7 @@ inline Segment Segment::attach(os::Fd fd) {
         const auto bytes = static_cast<std::uint64_t>(status.st_size);
         return Segment(std::move(fd), bytes);
     } catch (const boost::interprocess::interprocess_exception& error) {
-        os::throw_error(error.get_native_error(), "mmap", "the arena");
+        throw_unmappable(error, "the arena");
     }
 }
 
