@@ -88,7 +88,7 @@ public:
         return ShareableList(std::vector<shared_memory::ShareableItem>(items));
     }
     template <std::ranges::input_range Range>
-        requires std::convertible_to<std::ranges::range_reference_t<Range>,
+        requires std::convertible_to<std::ranges::range_value_t<Range>,
                                      shared_memory::ShareableItem>
     [[nodiscard]] shared_memory::ShareableList ShareableList(Range&& items) const {
         return ShareableList(shared_memory::ShareableList::collect(items));

@@ -71,6 +71,15 @@ bool mapped_elsewhere(const std::string& name) {
     return false;
 }
 
+// Whether a name is there after a while: another test may be about to take its own away.
+bool stays(const std::string& name) {
+    for (int times = 0; times < 100; ++times) {
+        if (!fs::exists("/dev/shm/" + name) || mapped_elsewhere(name)) return false;
+        ::usleep(10'000);
+    }
+    return true;
+}
+
 // The children of this process, the ended but unreaped ones included.
 std::map<pid_t, std::string> children() {
     std::map<pid_t, std::string> found;
@@ -145,9 +154,7 @@ void Guard::end() {
         }
     }
     for (const std::string& name : names_in_shared_memory()) {
-        if (!shared_memory_names_.contains(name) && !mapped_elsewhere(name)) {
-            complain("the name /dev/shm/" + name);
-        }
+        if (!shared_memory_names_.contains(name) && stays(name)) complain("the name /dev/shm/" + name);
     }
 }
 

@@ -11,6 +11,7 @@
 #include <multiprocessing/os/exit.hpp>
 #include <multiprocessing/os/fd.hpp>
 #include <multiprocessing/os/fork.hpp>
+#include <multiprocessing/os/signals.hpp>
 
 #include <algorithm>
 #include <array>
@@ -23,7 +24,6 @@
 #include <string_view>
 #include <utility>
 
-#include <csignal>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -154,9 +154,10 @@ inline void overwrite_command_line(std::string_view title) noexcept {
 }  // namespace detach_detail
 
 /// Runs `body`, which does not return, in a process that is forked from this one and not its child:
-/// nobody here waits for its end or is told of it. Returns its pid.
+/// nobody here waits for its end or is told of it. It has all signals blocked. Returns its pid.
 template <class Body>
 [[nodiscard]] int fork_orphan(Body body) {
+    const BlockSignals from_its_first_moment;
     auto [reading, writing] = pipe();
     const int between = fork();
     if (between == 0) {
@@ -174,12 +175,9 @@ template <class Body>
     return pid;
 }
 
-/// In a forked process: leaves its session and its folder, ignores whatever can be ignored, goes by
-/// another name, and closes all descriptors but stderr and `keep`.
+/// In a forked process: leaves its session and its folder, goes by another name, and closes all
+/// descriptors but stderr and `keep`.
 inline void detach_from_parent(int keep, const char* name, std::string_view title) noexcept {
-    sigset_t all;
-    ::sigfillset(&all);
-    ::sigprocmask(SIG_SETMASK, &all, nullptr);
     ::setsid();
     ::prctl(PR_SET_PDEATHSIG, 0);
     ::prctl(PR_SET_NAME, name);

@@ -61,7 +61,7 @@ public:
     ShareableList(std::initializer_list<ShareableItem> items, ShareableListOptions options = {})
         : ShareableList(std::vector<ShareableItem>(items), std::move(options)) {}
     template <std::ranges::input_range Range>
-        requires std::convertible_to<std::ranges::range_reference_t<Range>, ShareableItem> &&
+        requires std::convertible_to<std::ranges::range_value_t<Range>, ShareableItem> &&
             (!std::same_as<std::remove_cvref_t<Range>, ShareableList>)explicit ShareableList(
                 Range&& items, ShareableListOptions options = {})
             : ShareableList(collect(items), std::move(options)) {}
@@ -70,7 +70,12 @@ public:
         ShareableList(std::vector<ShareableItem> items, ShareableListOptions options = {})
             : ShareableList(items, std::move(options.name), 0) {}
 
-        /// *Throws* std::out_of_range, as do get() and set().
+        // Not to be moved from, as SharedMemory.
+    ShareableList(const ShareableList&) noexcept = default;
+    ShareableList& operator=(const ShareableList&) noexcept = default;
+    ~ShareableList() = default;
+
+    /// *Throws* std::out_of_range, as do get() and set().
         [[nodiscard]] ShareableItem operator[](std::ptrdiff_t index) const {
             return layout_->read(memory_.buf(), position(index));
         }
@@ -123,7 +128,9 @@ public:
         template <class Range>
         [[nodiscard]] static std::vector<ShareableItem> collect(Range& items) {
             std::vector<ShareableItem> collected;
-            for (auto&& item : items) collected.emplace_back(std::forward<decltype(item)>(item));
+            // By the value's type: a vector<bool> refers to its own by something else.
+            for (auto&& item : items)
+                collected.emplace_back(std::ranges::range_value_t<Range>(item));
             return collected;
         }
         [[nodiscard]] std::shared_ptr<const Layout> read_layout() const {
