@@ -7,18 +7,25 @@
 #include "conformance/helpers.hpp"
 #include "shm/helpers.hpp"
 #include "support/catch.hpp"
+#include "support/sanitized.hpp"
 
 #include <atomic>
 #include <chrono>
 #include <cmath>
 #include <concepts>
 #include <csignal>
+#include <filesystem>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 namespace mp = multiprocessing;
 using namespace std::chrono_literals;
@@ -529,4 +536,47 @@ TEMPLATE_TEST_CASE("what is acquired is a mutex of the standard's", "[lock][sema
     mutex.unlock();
     std::unique_lock lock(mutex, 10ms);
     CHECK(lock.owns_lock());
+}
+
+TEST_CASE("10,000 locks cost at most 64 bytes each, all told, and no descriptor",
+          "[lock][event][footprint]") {
+    constexpr std::size_t count = 10'000;
+    const auto descriptors = [] {
+        return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
+    };
+    const auto private_bytes = [] {
+#if defined __GLIBC__ && !defined TEST_IS_SANITIZED
+        const auto info = ::mallinfo2();
+        return static_cast<std::int64_t>(info.uordblks + info.hblkhd);
+#else
+        return std::int64_t{0};  // not to be had here; what is shared still is
+#endif
+    };
+    const NoLeak leak;
+    const auto measure = [&](auto make) {
+        using Handle = decltype(make());
+        const auto descriptors_before = descriptors();
+        const auto private_before = private_bytes();
+        {
+            const auto handles = std::make_unique<std::vector<Handle>>();
+            handles->reserve(count);  // the handles themselves are counted with what is private
+            for (std::size_t i = 0; i < count; ++i) handles->push_back(make());
+            const auto shared = leak.leaked();
+            const auto in_private =
+                std::max<std::int64_t>(private_bytes() - private_before,
+                                       static_cast<std::int64_t>(count * sizeof(Handle)));
+            CAPTURE(shared, in_private);
+            CHECK(shared + in_private <= static_cast<std::int64_t>(64 * count));
+            CHECK(descriptors() == descriptors_before);
+        }
+        CHECK(leak.leaked() == 0);
+        // What malloc keeps at hand counts as used.
+        CHECK(private_bytes() - private_before < static_cast<std::int64_t>(2 * count));
+    };
+    measure([] { return mp::Lock(); });
+    measure([] { return mp::RLock(); });
+    measure([] { return mp::Event(); });
+    // Copies cost their handles.
+    const mp::Lock one;
+    measure([&] { return one; });
 }

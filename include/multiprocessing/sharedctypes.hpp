@@ -61,7 +61,7 @@ public:
 protected:
     // In the arena, followed by the objects.
     struct alignas(64) Head {
-        shm::UserLock lock{true};
+        shm::UserLock lock{true};  // first, where an AnyLock looks for it
         std::uint64_t count;
         explicit Head(std::uint64_t size) noexcept : count(size) {}
     };
@@ -70,9 +70,7 @@ protected:
     explicit SharedData(pickle::Unread) noexcept {}
     SharedData(std::size_t count, no_lock_t);
     /// With an RLock of its own.
-    explicit SharedData(std::size_t count) : SharedData(count, no_lock) {
-        lock_ = SomeLock(head_, head_->lock);
-    }
+    explicit SharedData(std::size_t count) : SharedData(count, no_lock) { lock_ = SomeLock(head_); }
     SharedData(std::size_t count, const AnyLock& lock) : SharedData(count, no_lock) {
         lock_ = SomeLock(lock);
     }
@@ -88,9 +86,9 @@ private:
     struct SomeLock : AnyLock {
         SomeLock() noexcept : AnyLock(pickle::Unread{}) {}
         explicit SomeLock(const AnyLock& lock) noexcept : AnyLock(lock) {}
-        SomeLock(const shm::Ref& object, shm::UserLock& lock) noexcept : AnyLock(object, lock) {}
+        explicit SomeLock(const shm::Ref& object) noexcept : AnyLock(object) {}
     };
-    [[nodiscard]] bool has_lock() const noexcept { return lock_.lock_ != nullptr; }
+    [[nodiscard]] bool has_lock() const noexcept { return lock_.exists(); }
     void save_handle(pickle::OArchive& archive) const;
     void load_handle(pickle::IArchive& archive);
     void find_data() noexcept {
@@ -311,7 +309,7 @@ void SharedData<T>::save_handle(pickle::OArchive& archive) const {
 template <class T>
 void SharedData<T>::load_handle(pickle::IArchive& archive) {
     shm::Shared<Head> head(pickle::load_ref(archive, sizeof(Head)));
-    if (head->count > (head.block().size - sizeof(Head)) / sizeof(T)) {
+    if (head->count > (head.size() - sizeof(Head)) / sizeof(T)) {
         throw UnpicklingError("the message names a shared array of another size");
     }
     head_ = std::move(head);

@@ -81,10 +81,10 @@ public:
 
 protected:
     explicit AnyLock(pickle::Unread) noexcept {}
-    explicit AnyLock(bool recursive) : AnyLock(shm::Shared<shm::UserLock>::make(0, recursive)) {}
-    explicit AnyLock(const shm::Shared<shm::UserLock>& own) noexcept : AnyLock(own, *own) {}
-    /// A lock that is part of a larger object.
-    AnyLock(shm::Ref object, shm::UserLock& lock) noexcept : object_(std::move(object)), lock_(&lock) {}
+    explicit AnyLock(bool recursive) : lock_(shm::Shared<shm::UserLock>::make(0, recursive)) {}
+    /// A lock that a larger object begins with.
+    explicit AnyLock(shm::Ref object) noexcept : lock_(std::move(object)) {}
+    [[nodiscard]] bool exists() const noexcept { return static_cast<bool>(lock_); }
 
 private:
     friend struct pickle::HandleAccess;
@@ -98,11 +98,12 @@ private:
         return result;
     }
     void tell_of_the_dead() const;
-    void save_handle(pickle::OArchive& archive) const;
-    void load_handle(pickle::IArchive& archive);
+    void save_handle(pickle::OArchive& archive) const { pickle::save_ref(archive, lock_); }
+    void load_handle(pickle::IArchive& archive) {
+        lock_ = shm::Shared<shm::UserLock>(pickle::load_ref(archive, sizeof *lock_));
+    }
 
-    shm::Ref object_;
-    shm::UserLock* lock_ = nullptr;
+    shm::Shared<shm::UserLock> lock_;
 };
 
 /// A lock that is not recursive and has no owner: any thread of any process may release it.
@@ -306,22 +307,6 @@ inline void AnyLock::tell_of_the_dead() const {
     });
 }
 
-inline void AnyLock::save_handle(pickle::OArchive& archive) const {
-    pickle::save_ref(archive, object_);
-    // It may be inside another object, as a Value's is.
-    archive.put(static_cast<std::uint64_t>(reinterpret_cast<const std::byte*>(lock_) - object_.get()));
-}
-
-inline void AnyLock::load_handle(pickle::IArchive& archive) {
-    shm::Ref object = pickle::load_ref(archive, sizeof(shm::UserLock));
-    const auto place = archive.get<std::uint64_t>();
-    if (place > object.block().size - sizeof(shm::UserLock) || place % alignof(shm::UserLock) != 0) {
-        throw UnpicklingError("the message names a lock where there is none");
-    }
-    lock_ = reinterpret_cast<shm::UserLock*>(object.get() + place);
-    object_ = std::move(object);
-}
-
 inline std::uint32_t Semaphore::checked(int value, const char* name) {
     if (value < 0) {
         throw ValueError(std::string(name) + ": the initial value is " + std::to_string(value) +
@@ -411,7 +396,8 @@ inline void Barrier::save_handle(pickle::OArchive& archive) const {
 
 inline void Barrier::load_handle(pickle::IArchive& archive) {
     shm::Shared<shm::BarrierState> state(pickle::load_ref(archive, sizeof(shm::BarrierState)));
-    if (state.block().size < sizeof(shm::BarrierState) + shm::BarrierState::extra_bytes(state->parties())) {
+    if (state.size() <
+        sizeof(shm::BarrierState) + shm::BarrierState::extra_bytes(state->parties())) {
         throw UnpicklingError("the message names a barrier of another size");
     }
     state_ = std::move(state);

@@ -14,7 +14,7 @@ using mp::pickle::Cargo;
 namespace {
 
 std::uint32_t in_transit(const shm::Ref& object) {
-    return static_cast<std::uint32_t>(object.block().counts >> 32);
+    return static_cast<std::uint32_t>(object.counted().counts >> 32);
 }
 
 }  // namespace

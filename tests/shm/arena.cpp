@@ -35,7 +35,7 @@ TEST_CASE("blocks hang on lists and change between them", "[shm][arena]") {
         CHECK_FALSE(arena.transfer(tx, middle, b->head, a->head));  // it is not there
         CHECK_FALSE(arena.transfer(tx, {middle.offset, middle.serial + 1}, a->head, b->head));
         CHECK(arena.transfer(tx, middle, a->head, b->head));
-        CHECK(b->head == middle.offset);
+        CHECK(b->head == arena.offset_of(blocks[1]));
         CHECK(blocks[2]->next == arena.offset_of(blocks[0]));
         CHECK(blocks[0]->previous == arena.offset_of(blocks[2]));
         tx.commit();
@@ -69,7 +69,7 @@ TEST_CASE("with a block goes what it owns, however deep, and what its tickets ke
             arena.hang(tx, owner->owned, inner);
             tx.commit();
         }
-        CHECK(arena.heap().find(tickets[0].offset, tickets[0].serial) != nullptr);
+        CHECK(arena.find(tickets[0]) != nullptr);
     }
     CHECK(leak.leaked() == 0);
 }
@@ -108,7 +108,8 @@ TEST_CASE("offsets and addresses", "[shm][arena]") {
     CHECK(arena.contains(object.get()));
     int local = 0;
     CHECK_FALSE(arena.contains(&local));
-    CHECK(arena.at<shm::Block>(object.offset()) == &object.block());
-    CHECK(&shm::Arena::block_of(object.get<void>()) == &object.block());
+    CHECK(arena.at<shm::Counted>(arena.ticket(object.counted()).offset) == &object.counted());
+    CHECK(&shm::Arena::counted_of(object.get<void>()) == &object.counted());
+    CHECK(&shm::Arena::block_of(object.get<std::array<char, 64>>()) == &object.counted());
     CHECK(reinterpret_cast<std::uintptr_t>(object.get()) % 64 == 0);
 }

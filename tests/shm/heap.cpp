@@ -37,6 +37,8 @@ public:
         tx.commit();
         return block;
     }
+    /// Where a ticket of the block would say it is.
+    shm::Offset place_of(const shm::Counted& block) const { return segment.offset_of(&block); }
     void free(shm::Block& block) {
         auto tx = transaction();
         heap.free(tx, block);
@@ -106,7 +108,7 @@ TEST_CASE("blocks tile the heap exactly, and everything coalesces", "[shm][heap]
 TEST_CASE("a block is found by its serial and by no other", "[shm][heap]") {
     OwnHeap own;
     shm::Block& block = own.allocate(100);
-    const auto offset = own.segment.offset_of(&block);
+    const auto offset = own.place_of(block);
     const auto serial = block.serial;
     CHECK(own.heap.find(offset, serial) == &block);
     CHECK(own.heap.find(offset, serial + 1) == nullptr);
@@ -119,7 +121,7 @@ TEST_CASE("a block is found by its serial and by no other", "[shm][heap]") {
     own.free(block);
     CHECK(own.heap.find(offset, serial) == nullptr);
     shm::Block& again = own.allocate(100);
-    CHECK(own.segment.offset_of(&again) == offset);
+    CHECK(own.place_of(again) == offset);
     CHECK(again.serial != serial);
     CHECK(own.heap.find(offset, serial) == nullptr);
     own.free(again);
@@ -154,7 +156,7 @@ TEST_CASE("a transaction that fails takes no block and frees none", "[shm][heap]
     }
     CHECK(own.header.state.allocated == allocated);
     CHECK(own.free_blocks() == before);
-    CHECK(own.heap.find(own.segment.offset_of(&kept), serial) == &kept);
+    CHECK(own.heap.find(own.place_of(kept), serial) == &kept);
     own.free(kept);
 }
 

@@ -143,8 +143,40 @@ TEST_CASE("killed anywhere in a take of a run, it is taken or still there", "[sh
 
 TEST_CASE("killed anywhere in the making of an object, nothing is left", "[shm][killed]") {
     const NoLeak leak;
-    kill_anywhere([] {}, [] { static_cast<void>(shm::Ref::create(1000)); },
+    const std::uint64_t size = GENERATE(8u, 1000u);
+    kill_anywhere([] {}, [&] { static_cast<void>(shm::Ref::create(size)); },
                   [&] { CHECK(leak.leaked() == 0); });
+}
+
+TEST_CASE("killed anywhere where a slab of cells comes or goes, nothing is left",
+          "[shm][cells][killed]") {
+    const NoLeak leak;
+    {
+        std::vector<shm::Ref> full;
+        shm::Ticket last;
+        std::uint64_t before = 0;
+        const auto fill = [&] {
+            do {
+                full.push_back(shm::Ref::create(8));
+            } while (shm::Arena::instance().header().slabs != 0);
+            last = full.back().depart();
+            full.pop_back();
+            before = allocated();
+        };
+        kill_anywhere(
+            fill,
+            [&] {
+                const auto in_a_new_one = shm::Ref::create(8);
+                shm::Ticket there = last;
+                shm::abandon(there);  // the old one has room, so the new one goes
+            },
+            [&] {
+                shm::abandon(last);
+                CHECK(allocated() == before);
+                for (const auto& object : full) REQUIRE(object.counted().counts == 1);
+            });
+    }
+    CHECK(leak.leaked() == 0);
 }
 
 TEST_CASE("killed anywhere with a lock, the next gets it", "[shm][lock][killed]") {

@@ -40,7 +40,7 @@ TEST_CASE("each process has an id of its own", "[shm][processes]") {
         if (pid == 0) {
             (*ids)[1] = shm::self();
             const auto own = shm::Ref::create(8);
-            ::_exit(own.block().counts == 1 ? 0 : 1);
+            ::_exit(own.counted().counts == 1 ? 0 : 1);
         }
         int status = 0;
         ::waitpid(pid, &status, 0);
@@ -62,10 +62,10 @@ TEST_CASE("a slot that was prepared for nobody is given back", "[shm][processes]
         {
             const shm::ChildSlot slot(shm::Inherits::handles);
             id = slot.id();
-            CHECK(object.block().counts == 2);
+            CHECK(object.counted().counts == 2);
             CHECK(shm::alive(id));  // it will live
         }
-        CHECK(object.block().counts == 1);
+        CHECK(object.counted().counts == 1);
     }
     CHECK_FALSE(shm::alive(id));
     shm::release_process(id);  // idempotent
@@ -112,7 +112,7 @@ TEST_CASE("a child whose place was swept takes another", "[shm][processes]") {
         int status = -1;
         ::waitpid(pid, &status, 0);
         CHECK(status == 0);
-        CHECK(object.block().counts == 1);
+        CHECK(object.counted().counts == 1);
         shm::HolderId theirs = 0;
         CHECK(::read(reader.get(), &theirs, sizeof theirs) == sizeof theirs);
         shm::release_process(theirs);
@@ -155,7 +155,7 @@ TEST_CASE("a parent that dies before its child has started takes the slot with i
         CHECK(parent.wait() == -SIGKILL);
         CHECK(eventually([&] {
             Child([] {}).wait();
-            return object.block().counts == 1;
+            return object.counted().counts == 1;
         }));
     }
     CHECK(leak.leaked() == 0);

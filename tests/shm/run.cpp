@@ -40,9 +40,9 @@ TEST_CASE("a run's tickets stand behind its bytes and end with it", "[shm][run]"
         const std::vector<shm::Ticket> tickets{object.depart(), object.depart()};
         const shm::Run run(13, tickets);
         REQUIRE(run.tickets().size() == 2);
-        CHECK(run.tickets()[1].offset == object.offset());
+        CHECK(run.tickets()[1].offset == shm::Arena::instance().offset_of(&object.counted()));
         CHECK(reinterpret_cast<std::byte*>(run.tickets().data()) == run.data() + 16);
-        CHECK(object.block().counts >> 32 == 2);
+        CHECK(object.counted().counts >> 32 == 2);
     }
     CHECK(leak.leaked() == 0);
 }

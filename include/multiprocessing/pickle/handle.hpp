@@ -56,7 +56,7 @@ inline void save_ref(OArchive& archive, const shm::Ref& object) {
 [[nodiscard]] inline shm::Ref load_ref(IArchive& archive, std::uint64_t size) {
     try {
         shm::Ref object = archive.cargo().take(archive.get<std::uint32_t>());
-        if (object.block().size >= size) return object;
+        if (object.size() >= size) return object;
     } catch (const shm::StaleTicket& stale) {
         throw UnpicklingError(stale.what());
     }

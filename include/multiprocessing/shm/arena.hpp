@@ -9,6 +9,7 @@
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/os/random.hpp>
 #include <multiprocessing/os/spawn.hpp>
+#include <multiprocessing/shm/cells.hpp>
 #include <multiprocessing/shm/heap.hpp>
 #include <multiprocessing/shm/journal.hpp>
 #include <multiprocessing/shm/robust_mutex.hpp>
@@ -25,7 +26,7 @@
 
 namespace multiprocessing::shm {
 
-/// A counted block inside a message. `serial` 0: nothing, or not any more.
+/// A block or a cell inside a message: where its Counted is. `serial` 0: nothing, or not any more.
 struct Ticket {
     Offset offset = 0;
     std::uint64_t serial = 0;
@@ -67,6 +68,7 @@ struct ArenaHeader {
     std::uint64_t id;      // random: an arena's handles mean nothing in another
     Journal journal;
     HeapState heap;
+    Offset slabs;  // those with free cells
     SelectorWords selectors;
     Offset doomed;         // blocks that nobody can reach any more, freed piece by piece
     std::uint64_t next_slot;
@@ -98,6 +100,7 @@ public:
 
     [[nodiscard]] Transaction transaction() const { return {segment_, header_.journal}; }
     [[nodiscard]] Heap heap() const { return {segment_, header_.heap}; }
+    [[nodiscard]] Cells cells() const { return {segment_, header_.heap, header_.slabs}; }
 
     /// A block on the list `owner`, a word of the arena.
     Block& allocate(Transaction& tx, std::uint64_t size, Offset& owner) const;
@@ -109,29 +112,53 @@ public:
     /// Goes on with what a death interrupted.
     void sweep(Transaction& tx) const;
 
-    void hang(Transaction& tx, Offset& list, Block& block) const;
-    void unhang(Transaction& tx, Block& block) const;
+    void hang(Transaction& tx, Offset& list, Block& block) const { heap().hang(tx, list, block); }
+    void unhang(Transaction& tx, Block& block) const { heap().unhang(tx, block); }
 
-    [[nodiscard]] static Block& block_of(void* payload) noexcept {
-        return *(static_cast<Block*>(payload) - 1);
+    /// What is counted, in a cell or a block, as is best for `size` bytes. Its counts are 0.
+    Counted& allocate_counted(Transaction& tx, std::uint64_t size) const;
+    /// What a ticket names, null if that is not there any more.
+    [[nodiscard]] Counted* find(Ticket ticket) const noexcept {
+        return Cells::is_cell(ticket.offset) ? cells().find(ticket.offset, ticket.serial)
+                                             : heap().find(ticket.offset, ticket.serial);
     }
-    [[nodiscard]] static const Block& block_of(const void* payload) noexcept {
-        return *(static_cast<const Block*>(payload) - 1);
+    /// Frees it, and commits.
+    void destroy(Transaction& tx, Counted& object) const;
+
+    [[nodiscard]] static Counted& counted_of(void* payload) noexcept {
+        return *(static_cast<Counted*>(payload) - 1);
+    }
+    /// The block whose payload begins with this object.
+    template <class T>
+    [[nodiscard]] static Block& block_of(T* payload) noexcept {
+        static_assert(sizeof(T) > Cells::payload_bytes, "so small an object may stand in a cell");
+        return *(reinterpret_cast<Block*>(payload) - 1);
+    }
+    template <class T>
+    [[nodiscard]] static const Block& block_of(const T* payload) noexcept {
+        return block_of(const_cast<T*>(payload));
     }
     template <class T = std::byte>
-    [[nodiscard]] static T* payload(Block& block) noexcept {
-        return reinterpret_cast<T*>(&block + 1);
+    [[nodiscard]] static T* payload(Counted& object) noexcept {
+        return reinterpret_cast<T*>(&object + 1);
+    }
+    [[nodiscard]] std::uint64_t size_of(const Counted& object) const noexcept {
+        return Cells::is_cell(offset_of(&object)) ? Cells::payload_bytes
+                                                  : static_cast<const Block&>(object).size;
     }
     /// The handles at the end of a message's payload.
     [[nodiscard]] static std::span<Ticket> tickets(Block& block) noexcept {
         auto* end = reinterpret_cast<Ticket*>(payload(block) + block.size);
         return {end - block.tickets, block.tickets};
     }
-    [[nodiscard]] Ticket ticket(const Block& block) const noexcept {
-        return {offset_of(&block), block.serial};
+    [[nodiscard]] Ticket ticket(const Counted& object) const noexcept {
+        return {offset_of(&object), object.serial};
     }
 
 private:
+    /// Has nobody reach it any more: a block waits for sweep(), a cell is free at once.
+    void doom(Transaction& tx, Counted& object) const;
+
     // Address space costs nothing; half of it at most is block memory.
     static constexpr std::uint64_t reserved_bytes = std::uint64_t{64} << 30;
 
@@ -182,23 +209,16 @@ inline bool Arena::transfer(Transaction& tx, Ticket ticket, Offset& from, Offset
     return true;
 }
 
-inline void Arena::hang(Transaction& tx, Offset& list, Block& block) const {
-    const Offset offset = offset_of(&block);
-    tx.set(block.owner, offset_of(&list));
-    tx.set(block.next, list);
-    tx.set(block.previous, 0);
-    if (list != 0) tx.set(at<Block>(list)->previous, offset);
-    tx.set(list, offset);
+inline Counted& Arena::allocate_counted(Transaction& tx, std::uint64_t size) const {
+    if (size <= Cells::payload_bytes) return cells().allocate(tx);
+    return heap().allocate(tx, size);
 }
 
-inline void Arena::unhang(Transaction& tx, Block& block) const {
-    if (block.previous != 0) {
-        tx.set(at<Block>(block.previous)->next, block.next);
-    } else {
-        tx.set(*at<Offset>(block.owner), block.next);
-    }
-    if (block.next != 0) tx.set(at<Block>(block.next)->previous, block.previous);
-    tx.set(block.owner, 0);
+inline void Arena::destroy(Transaction& tx, Counted& object) const {
+    if (!Cells::is_cell(offset_of(&object))) return destroy(tx, static_cast<Block&>(object));
+    const Offset slab = cells().free(tx, object);
+    tx.commit();
+    if (slab != 0) heap().trim(slab);
 }
 
 inline void Arena::destroy(Transaction& tx, Block& block) const {
@@ -215,6 +235,14 @@ inline void Arena::destroy(Transaction& tx, Block& block) const {
     sweep(tx);
 }
 
+inline void Arena::doom(Transaction& tx, Counted& object) const {
+    if (Cells::is_cell(offset_of(&object))) {
+        cells().free(tx, object);
+    } else {
+        hang(tx, header_.doomed, static_cast<Block&>(object));
+    }
+}
+
 inline void Arena::sweep(Transaction& tx) const {
     while (header_.doomed != 0) {
         Block& block = *at<Block>(header_.doomed);
@@ -225,10 +253,10 @@ inline void Arena::sweep(Transaction& tx) const {
         } else if (block.tickets != 0) {  // handles in a message that nobody will read
             const Ticket first = tickets(block).front();
             tx.set(block.tickets, block.tickets - 1);
-            Block* object = heap().find(first.offset, first.serial);
+            Counted* object = find(first);
             if (object != nullptr && (object->counts >> 32) != 0) {
                 tx.set(object->counts, object->counts - (std::uint64_t{1} << 32));
-                if (object->counts == 0) hang(tx, header_.doomed, *object);
+                if (object->counts == 0) doom(tx, *object);
             }
         } else {
             unhang(tx, block);

@@ -21,6 +21,9 @@ class ConditionState {
 public:
     /// Lets go of the lock, waits, takes it again. False at the deadline.
     bool wait(UserLock& lock, os::Deadline deadline);
+    [[nodiscard]] std::uint64_t waiting() noexcept {
+        return std::atomic_ref(waiting_).load(std::memory_order_relaxed);
+    }
     /// Wakes at most `count` waiters; returns how many.
     std::uint64_t notify(std::uint64_t count);
 
@@ -42,6 +45,7 @@ private:
 
     Offset first_ = 0;
     Offset last_ = 0;
+    std::uint64_t waiting_ = 0;  // how many are on the list
 };
 
 inline bool ConditionState::wait(UserLock& lock, os::Deadline deadline) {
@@ -108,6 +112,7 @@ inline Offset ConditionState::enlist() {
     const Offset offset = arena.offset_of(&block);
     tx.set(last_ != 0 ? waiter(last_).next : first_, offset);
     tx.set(last_, offset);
+    tx.set(waiting_, waiting_ + 1);
     tx.commit();
     return offset;
 }
@@ -120,6 +125,7 @@ inline void ConditionState::strike(Transaction& tx, Offset block) {
     }
     tx.set(before != 0 ? waiter(before).next : first_, waiter(block).next);
     if (last_ == block) tx.set(last_, before);
+    tx.set(waiting_, waiting_ - 1);
 }
 
 }  // namespace multiprocessing::shm

@@ -3,6 +3,7 @@
 // A flag in the arena that can be waited for.
 #pragma once
 
+#include <multiprocessing/shm/cells.hpp>
 #include <multiprocessing/shm/wait.hpp>
 
 #include <atomic>
@@ -35,5 +36,6 @@ private:
     std::atomic<std::uint64_t> state_{0};  // bit 0: the flag; the rest: how often it was set
     WaitWord waiting_;
 };
+static_assert(sizeof(EventState) <= Cells::payload_bytes, "events there may be many of");
 
 }  // namespace multiprocessing::shm

@@ -16,19 +16,28 @@
 
 namespace multiprocessing::shm {
 
-/// What stands before each payload. `owner` is the list that frees this block with its own end: a
-/// process's, another block's, or that of the doomed; 0 for blocks that live by their counts.
-struct alignas(64) Block {
-    std::uint64_t serial;     // unique in the arena for ever; 0 while the block is free
+/// What stands right before each payload, that of a block as that of a cell (shm/cells.hpp), and
+/// what tickets name. Which of the two it is shows from its place: that of a cell is a multiple
+/// of 32.
+struct Counted {
+    std::uint64_t serial;  // unique in the arena for ever; 0 while it is free
+    std::uint64_t counts;  // handles: of processes (low half) and inside messages (high half)
+};
+
+/// What only blocks have. `owner` is the list that frees this block with its own end: a process's,
+/// another block's, or that of the doomed; 0 for blocks that live by their counts.
+struct BlockLinks {
     std::uint64_t size;       // of the payload, in bytes
     Offset owner;             // the list head (a word of the arena) this block hangs on
     Offset next;              // in the owner's list, or in a list of free blocks
     Offset previous;
     Offset owned;             // head of the list of blocks that go when this one goes
-    std::uint64_t counts;     // handles: of processes (low half) and inside messages (high half)
     std::uint64_t tickets;    // how many handles the payload, a message, ends with
 };
+
+struct alignas(64) Block : BlockLinks, Counted {};
 static_assert(sizeof(Block) == 64, "payloads start at a cache line");
+static_assert(sizeof(BlockLinks) == 48, "what is counted stands right before the payload");
 
 /// The shared part of the allocator.
 struct HeapState {
@@ -60,17 +69,27 @@ public:
     [[nodiscard]] Block& allocate(Transaction& tx, std::uint64_t size);
     /// Takes a block back. The caller has taken it off its owner's list. Call trim() after commit().
     void free(Transaction& tx, Block& block);
-    /// Gives a block in use a new serial number: tickets of the old one name nothing any more.
-    void renew(Transaction& tx, Block& block) {
-        tx.set(block.serial, state_.next_serial);
+    /// Gives what is in use a new serial number: tickets of the old one name nothing any more.
+    void renew(Transaction& tx, Counted& object) {
+        tx.set(object.serial, state_.next_serial);
         tx.set(state_.next_serial, state_.next_serial + 1);
     }
     /// Gives memory that is free in excess back to the system.
     void trim(Offset block) noexcept;
 
-    /// The block at `offset` if one in use begins there and bears `serial`, else null: the way to look
-    /// at an offset that came in a message.
+    /// The block whose Counted is at `offset`, if there is one in use and it bears `serial`, else
+    /// null: the way to look at an offset that came in a message.
     [[nodiscard]] Block* find(Offset offset, std::uint64_t serial) const noexcept;
+
+    /// Puts a block on the list `list`, a word of the arena, and takes it off.
+    void hang(Transaction& tx, Offset& list, Block& block) const;
+    void unhang(Transaction& tx, Block& block) const;
+
+    /// Makes a block in use one that find() does not know and find_slab() does.
+    void make_slab(Transaction& tx, Block& block);
+    /// The slab of `size` bytes in all, a power of two, that the place is in; null if it is in
+    /// none.
+    [[nodiscard]] Block* find_slab(Offset place, std::uint64_t size) const noexcept;
 
     /// Makes sure that [offset, offset + size) has memory.
     void commit(Offset offset, std::uint64_t size);
@@ -81,6 +100,7 @@ public:
 private:
     static constexpr std::uint8_t in_use = 0x80;
     static constexpr std::uint8_t is_free = 0x40;
+    static constexpr std::uint8_t slab = in_use | is_free;
     static constexpr std::uint8_t order_mask = 0x3f;
     // Blocks come from beyond the frontier in pieces of at least this much.
     static constexpr int frontier_order = 16;
@@ -242,12 +262,44 @@ inline void Heap::set_tag(Transaction& tx, std::uint64_t relative, std::uint8_t 
 }
 
 inline Block* Heap::find(Offset offset, std::uint64_t serial) const noexcept {
-    if (offset < state_.start || offset - state_.start >= state_.frontier) return nullptr;
-    const std::uint64_t relative = offset - state_.start;
+    const Offset begin = offset - sizeof(BlockLinks);
+    if (offset < state_.start + sizeof(BlockLinks) || begin - state_.start >= state_.frontier)
+        return nullptr;
+    const std::uint64_t relative = begin - state_.start;
     if (relative % bytes_of(HeapState::least_order) != 0) return nullptr;
-    if ((tag(relative) & in_use) == 0) return nullptr;
+    if ((tag(relative) & slab) != in_use) return nullptr;
     Block& block = block_at(relative);
     return serial != 0 && block.serial == serial ? &block : nullptr;
+}
+
+inline void Heap::hang(Transaction& tx, Offset& list, Block& block) const {
+    const Offset offset = segment_.offset_of(&block);
+    tx.set(block.owner, segment_.offset_of(&list));
+    tx.set(block.next, list);
+    tx.set(block.previous, 0);
+    if (list != 0) tx.set(segment_.at<Block>(list)->previous, offset);
+    tx.set(list, offset);
+}
+
+inline void Heap::unhang(Transaction& tx, Block& block) const {
+    if (block.previous != 0) {
+        tx.set(segment_.at<Block>(block.previous)->next, block.next);
+    } else {
+        tx.set(*segment_.at<Offset>(block.owner), block.next);
+    }
+    if (block.next != 0) tx.set(segment_.at<Block>(block.next)->previous, block.previous);
+    tx.set(block.owner, 0);
+}
+
+inline void Heap::make_slab(Transaction& tx, Block& block) {
+    const std::uint64_t relative = segment_.offset_of(&block) - state_.start;
+    set_tag(tx, relative, static_cast<std::uint8_t>(tag(relative) | slab));
+}
+
+inline Block* Heap::find_slab(Offset place, std::uint64_t size) const noexcept {
+    if (place < state_.start || place - state_.start >= state_.frontier) return nullptr;
+    const std::uint64_t relative = (place - state_.start) & ~(size - 1);
+    return tag(relative) == (slab | order_of(size)) ? &block_at(relative) : nullptr;
 }
 
 /// Calls action(first page, count) for each run of pages in the range that have memory, or have none.

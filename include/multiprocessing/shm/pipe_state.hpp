@@ -12,7 +12,7 @@
 namespace multiprocessing::shm {
 
 /// The shared object. What was sent and not received hangs on its block and ends with it.
-class PipeState {
+class alignas(64) PipeState {  // so large that it is a block, on which others can hang
 public:
     /// The sender's part, after the ticket has been sent: the run is not the sender's any more, to end
     /// when it is killed. The receiver may have been faster.

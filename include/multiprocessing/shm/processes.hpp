@@ -7,15 +7,14 @@
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/shm/arena.hpp>
+#include <multiprocessing/shm/ledger.hpp>
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <mutex>
-#include <new>
 #include <optional>
 #include <stdexcept>
-#include <vector>
+#include <string>
 
 namespace multiprocessing::shm {
 
@@ -24,14 +23,6 @@ namespace multiprocessing::shm {
 using HolderId = std::uint32_t;
 
 inline constexpr HolderId holder_mask = 0x7fff'ffff;
-
-/// A list of the counted blocks that a process has handles of, in chunks of shared memory, so that
-/// somebody else can drop them when the process is dead.
-struct LedgerChunk {
-    static constexpr std::size_t capacity = 119;  // a block of 1 KiB with its header
-    Offset next;
-    std::array<Offset, capacity> entries;
-};
 
 /// This process's side of the table. Private memory; a forked child inherits a true copy, because
 /// ChildSlot keeps the mutex from the copying of the ledger to the fork.
@@ -49,12 +40,13 @@ public:
     /// The list of blocks that end with this process.
     [[nodiscard]] Offset& owned() { return slot(self()).owned; }
 
-    /// Notes a handle: the block's count must have been raised in the same transaction.
-    std::uint32_t enter(Transaction& tx, Block& block);
-    /// Drops a handle, and the block with the last one.
-    void drop(std::uint32_t entry, std::uint32_t generation) noexcept;
-    /// Changes when handles from before mean nothing here, as in a child that the library did not fork.
-    [[nodiscard]] std::uint32_t generation() const noexcept { return generation_; }
+    /// Notes a handle: the object's count must have been raised in the same transaction.
+    CopyCount& enter(Transaction& tx, Counted& object) {
+        return ledger_.enter(tx, object, slot(self_.load()));
+    }
+    /// Drops a handle of which there is no copy any more, and the object with its last handle.
+    /// Handles from before mean nothing in a child that the library did not fork.
+    void drop(CopyCount& count) noexcept;
 
     /// A place for a child about to be made.
     HolderId reserve();
@@ -80,13 +72,12 @@ private:
     [[nodiscard]] HolderId claim_slot(Transaction& tx, std::uint64_t parent);
     void sweep_one();
 
+    static void drop_entry(Transaction& tx, Offset& entry);
     static void set_started(Transaction& tx, ProcessSlot& slot, int pid);
 
     std::atomic<HolderId> self_{0};
     std::atomic<std::uint32_t> epoch_{0};
-    std::uint32_t generation_ = 1;
-    std::vector<LedgerChunk*> chunks_;
-    std::vector<std::uint32_t> free_entries_;
+    Ledger ledger_;
     std::size_t sweep_cursor_ = 0;
 };
 
@@ -148,9 +139,7 @@ inline HolderId Processes::self() {
 inline void Processes::join() {
     const std::scoped_lock lock(mutex);
     if (epoch_.load() == os::fork_epoch()) return;
-    ++generation_;
-    chunks_.clear();
-    free_entries_.clear();
+    ledger_.forget();
     const auto& spawned = os::spawn_environment();
     const Arena& arena = Arena::instance();
     Transaction tx = arena.transaction();
@@ -215,48 +204,27 @@ inline bool Processes::alive(HolderId id) const {
            (lived_at == 0 || state->start_time <= lived_at);
 }
 
-inline std::uint32_t Processes::enter(Transaction& tx, Block& block) {
+inline void Processes::drop(CopyCount& count) noexcept {
+    const std::scoped_lock lock(mutex);
+    if (epoch_.load() != os::fork_epoch()) return;
+    Offset* const entry = ledger_.entry_of(count);
+    if (entry == nullptr) return;
     const Arena& arena = Arena::instance();
-    if (free_entries_.empty()) {
-        // First of all, so that nothing below throws once the private side has changed, nor drop().
-        const std::size_t chunks = chunks_.size() + 1;
-        if (chunks > chunks_.capacity()) {
-            chunks_.reserve(2 * chunks);
-            free_entries_.reserve(2 * chunks * LedgerChunk::capacity);
-        }
-        ProcessSlot& mine = slot(self_.load());
-        Block& room = arena.allocate(tx, sizeof(LedgerChunk), mine.owned);
-        auto* chunk = new (Arena::payload(room)) LedgerChunk{};
-        chunk->next = mine.ledger;
-        tx.set(mine.ledger, arena.offset_of(chunk));
-        const auto first = static_cast<std::uint32_t>(chunks_.size() * LedgerChunk::capacity);
-        chunks_.push_back(chunk);
-        for (auto entry = static_cast<std::uint32_t>(LedgerChunk::capacity); entry-- > 0;) {
-            free_entries_.push_back(first + entry);
-        }
-    }
-    const std::uint32_t entry = free_entries_.back();
-    free_entries_.pop_back();
-    tx.set(chunks_[entry / LedgerChunk::capacity]->entries[entry % LedgerChunk::capacity],
-           arena.offset_of(&block));
-    return entry;
+    Transaction tx = arena.transaction();
+    drop_entry(tx, *entry);
+    ledger_.give_back(tx, count, slot(self_.load()));
 }
 
-inline void Processes::drop(std::uint32_t entry, std::uint32_t generation) noexcept {
-    const std::scoped_lock lock(mutex);
-    if (generation != generation_ || epoch_.load() != os::fork_epoch()) return;
+inline void Processes::drop_entry(Transaction& tx, Offset& entry) {
     const Arena& arena = Arena::instance();
-    Offset& place = chunks_[entry / LedgerChunk::capacity]->entries[entry % LedgerChunk::capacity];
-    Transaction tx = arena.transaction();
-    Block& block = *arena.at<Block>(place);
-    tx.set(place, 0);
-    tx.set(block.counts, block.counts - 1);
-    if (block.counts == 0) {
-        arena.destroy(tx, block);
+    Counted& object = *arena.at<Counted>(entry);
+    tx.set(entry, 0);
+    tx.set(object.counts, object.counts - 1);
+    if (object.counts == 0) {
+        arena.destroy(tx, object);
     } else {
         tx.commit();
     }
-    free_entries_.push_back(entry);
 }
 
 inline HolderId Processes::reserve() {
@@ -268,27 +236,10 @@ inline HolderId Processes::reserve() {
 }
 
 inline void Processes::bequeath(HolderId id) {
-    if (chunks_.empty()) return;
     const Arena& arena = Arena::instance();
-    ProcessSlot& child = slot(id);
     Transaction tx = arena.transaction();
-    if (child.holder != id) return;  // its parent was killed, and somebody has swept up
-    // In the parent's order, so that an entry's number means the same handle in the child.
-    for (const LedgerChunk* chunk : chunks_) {
-        Block& room = arena.allocate(tx, sizeof(LedgerChunk), child.owned);
-        auto* copy = new (Arena::payload(room)) LedgerChunk{};
-        copy->next = child.ledger;
-        tx.set(child.ledger, arena.offset_of(copy));
-        tx.commit();
-        for (std::size_t i = 0; i < LedgerChunk::capacity; ++i) {
-            if (chunk->entries[i] == 0) continue;
-            if (tx.room() < 2) tx.commit();
-            Block& block = *arena.at<Block>(chunk->entries[i]);
-            tx.set(block.counts, block.counts + 1);
-            tx.set(copy->entries[i], chunk->entries[i]);
-        }
-        tx.commit();
-    }
+    if (slot(id).holder != id) return;  // its parent was killed, and somebody has swept up
+    ledger_.copy_for(tx, slot(id));
 }
 
 inline void Processes::note_exit(int code) {
@@ -317,12 +268,7 @@ inline void Processes::adopt(HolderId id) {
         tx.commit();
     }
     self_.store(id);
-    // The child's chunks are other blocks than the parent's, in the same order.
-    std::size_t left = chunks_.size();
-    for (Offset at = slot(id).ledger; at != 0 && left > 0;) {
-        chunks_[--left] = arena.at<LedgerChunk>(at);
-        at = chunks_[left]->next;
-    }
+    ledger_.adopt(slot(id).ledger);
     epoch_.store(os::fork_epoch());
 }
 
@@ -334,15 +280,7 @@ inline void Processes::release(HolderId id) {
     for (Offset at = slot.ledger; at != 0;) {
         auto* chunk = arena.at<LedgerChunk>(at);
         for (Offset& entry : chunk->entries) {
-            if (entry == 0) continue;
-            Block& block = *arena.at<Block>(entry);
-            tx.set(entry, 0);
-            tx.set(block.counts, block.counts - 1);
-            if (block.counts == 0) {
-                arena.destroy(tx, block);
-            } else {
-                tx.commit();
-            }
+            if (entry != 0) drop_entry(tx, entry);
         }
         at = chunk->next;
     }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// Counted handles of blocks in the arena: an object there lives as long as any process has a handle
-// of it or a message bears one. Copies inside a process are shared_ptr copies; a forked child has
-// its parent's handles; in messages they travel as tickets.
+// Counted handles of objects in the arena, cells or blocks: one lives as long as any process has a
+// handle of it or a message bears one. Copies inside a process are counted in its private memory; a
+// forked child has its parent's handles; in messages they travel as tickets.
 #pragma once
 
 #include <multiprocessing/shm/arena.hpp>
 #include <multiprocessing/shm/processes.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <type_traits>
@@ -26,49 +26,58 @@ public:
                              "was dropped before the message was read") {}
 };
 
-/// A handle of one counted block.
+/// A handle of one counted object, as large as a std::shared_ptr and as safe with threads.
 class Ref {
 public:
     Ref() noexcept = default;
-    /// A new block of `size` bytes, not zeroed, with this as its only handle.
+    Ref(const Ref& other) noexcept : object_(other.object_), copies_(other.copies_) {
+        // Relaxed: who copies has a handle, so the object is there.
+        if (copies_ != nullptr) copies_->fetch_add(1, std::memory_order_relaxed);
+    }
+    Ref(Ref&& other) noexcept
+        : object_(std::exchange(other.object_, nullptr)),
+          copies_(std::exchange(other.copies_, nullptr)) {}
+    Ref& operator=(Ref other) noexcept {
+        std::swap(object_, other.object_);
+        std::swap(copies_, other.copies_);
+        return *this;
+    }
+    ~Ref() {
+        // Release what this thread did to the object, acquire what the others did who had a copy.
+        if (copies_ != nullptr && copies_->fetch_sub(1, std::memory_order_acq_rel) == 1) {
+            Processes::instance().drop(*copies_);
+        }
+    }
+    /// A new object of `size` bytes, not zeroed, with this as its only handle.
     static Ref create(std::uint64_t size);
     /// Turns a ticket into a handle and marks it as used. Throws StaleTicket.
     static Ref arrive(Ticket& ticket);
     /// Another handle of what a ticket names, which stays good. Throws StaleTicket.
     static Ref copy(const Ticket& ticket);
 
-    /// A ticket for a message; the block lives until it is used or abandoned.
+    /// A ticket for a message; the object lives until it is used or abandoned.
     [[nodiscard]] Ticket depart() const;
 
-    [[nodiscard]] explicit operator bool() const noexcept { return held_ != nullptr; }
+    [[nodiscard]] explicit operator bool() const noexcept { return object_ != nullptr; }
     template <class T = std::byte>
     [[nodiscard]] T* get() const noexcept {
-        return Arena::payload<T>(*held_->block);
+        return Arena::payload<T>(*object_);
     }
-    [[nodiscard]] Block& block() const noexcept { return *held_->block; }
-    [[nodiscard]] Offset offset() const noexcept {
-        return held_ ? Arena::instance().offset_of(held_->block) : 0;
+    [[nodiscard]] Counted& counted() const noexcept { return *object_; }
+    /// How many bytes it has, those asked for or some more.
+    [[nodiscard]] std::uint64_t size() const noexcept {
+        return Arena::instance().size_of(*object_);
     }
     /// The same object?
-    friend bool operator==(const Ref& a, const Ref& b) noexcept { return a.offset() == b.offset(); }
+    friend bool operator==(const Ref& a, const Ref& b) noexcept { return a.object_ == b.object_; }
 
 private:
-    struct Held {
-        Block* block = nullptr;
-        std::uint32_t entry = 0;
-        std::uint32_t generation = 0;
-        Held() = default;
-        Held(const Held&) = delete;
-        Held& operator=(const Held&) = delete;
-        ~Held() {
-            if (block != nullptr) Processes::instance().drop(entry, generation);
-        }
-    };
-
+    Ref(Counted& object, CopyCount& copies) noexcept : object_(&object), copies_(&copies) {}
     template <class Settle>
     static Ref enter(Ticket ticket, Settle settle);
 
-    std::shared_ptr<const Held> held_;
+    Counted* object_ = nullptr;
+    CopyCount* copies_ = nullptr;
 };
 
 /// Gives up a ticket that will not be delivered.
@@ -100,35 +109,30 @@ public:
 inline Ref Ref::create(std::uint64_t size) {
     Processes& processes = Processes::instance();
     static_cast<void>(processes.self());
-    auto held = std::make_shared<Held>();  // first: what throws after the commit would lose the block
     const std::scoped_lock lock(processes.mutex);
     const Arena& arena = Arena::instance();
     Transaction tx = arena.transaction();
     if (arena.header().doomed != 0) arena.sweep(tx);
-    Block& block = arena.heap().allocate(tx, size);
-    tx.set(block.counts, 1);
-    held->entry = processes.enter(tx, block);
-    held->generation = processes.generation();
+    Counted& object = arena.allocate_counted(tx, size);
+    tx.set(object.counts, 1);
+    CopyCount& copies = processes.enter(tx, object);
     tx.commit();
-    held->block = &block;
-    Ref ref;
-    ref.held_ = std::move(held);
-    return ref;
+    return Ref(object, copies);
 }
 
 inline Ticket Ref::depart() const {
     const Arena& arena = Arena::instance();
     Transaction tx = arena.transaction();
-    tx.set(block().counts, block().counts + (std::uint64_t{1} << 32));
+    tx.set(object_->counts, object_->counts + (std::uint64_t{1} << 32));
     tx.commit();
-    return arena.ticket(block());
+    return arena.ticket(*object_);
 }
 
 inline Ref Ref::arrive(Ticket& ticket) {
-    return enter(ticket, [&ticket](Transaction& tx, Block& block) {
+    return enter(ticket, [&ticket](Transaction& tx, Counted& object) {
         // A message that is read twice has used up its count the first time.
-        const bool counted = (block.counts >> 32) != 0;
-        if (counted) tx.set(block.counts, block.counts - (std::uint64_t{1} << 32));
+        const bool counted = (object.counts >> 32) != 0;
+        if (counted) tx.set(object.counts, object.counts - (std::uint64_t{1} << 32));
         if (Arena::instance().contains(&ticket)) {
             tx.set(ticket.serial, 0);  // with the count, or the death of the reader drops it twice
         } else {
@@ -138,47 +142,42 @@ inline Ref Ref::arrive(Ticket& ticket) {
 }
 
 inline Ref Ref::copy(const Ticket& ticket) {
-    return enter(ticket, [](Transaction&, Block&) {});
+    return enter(ticket, [](Transaction&, Counted&) {});
 }
 
 template <class Settle>
 Ref Ref::enter(Ticket ticket, Settle settle) {
     Processes& processes = Processes::instance();
     static_cast<void>(processes.self());
-    auto held = std::make_shared<Held>();
     const std::scoped_lock lock(processes.mutex);
     const Arena& arena = Arena::instance();
     Transaction tx = arena.transaction();
-    Block* block = arena.heap().find(ticket.offset, ticket.serial);
-    if (block == nullptr || block->counts == 0) throw StaleTicket();
-    tx.set(block->counts, block->counts + 1);
-    held->entry = processes.enter(tx, *block);
-    held->generation = processes.generation();
-    settle(tx, *block);
+    Counted* const object = arena.find(ticket);
+    if (object == nullptr || object->counts == 0) throw StaleTicket();
+    tx.set(object->counts, object->counts + 1);
+    CopyCount& copies = processes.enter(tx, *object);
+    settle(tx, *object);
     tx.commit();
-    held->block = block;
-    Ref ref;
-    ref.held_ = std::move(held);
-    return ref;
+    return Ref(*object, copies);
 }
 
 inline void abandon(Ticket& ticket) noexcept {
     if (ticket.serial == 0) return;
     const Arena& arena = Arena::instance();
     Transaction tx = arena.transaction();
-    Block* block = arena.heap().find(ticket.offset, ticket.serial);
+    Counted* const object = arena.find(ticket);
     if (arena.contains(&ticket)) {
         tx.set(ticket.serial, 0);  // with the count, as above
     } else {
         ticket.serial = 0;
     }
-    if (block == nullptr || (block->counts >> 32) == 0) {
+    if (object == nullptr || (object->counts >> 32) == 0) {
         tx.commit();
         return;
     }
-    tx.set(block->counts, block->counts - (std::uint64_t{1} << 32));
-    if (block->counts == 0) {
-        arena.destroy(tx, *block);
+    tx.set(object->counts, object->counts - (std::uint64_t{1} << 32));
+    if (object->counts == 0) {
+        arena.destroy(tx, *object);
     } else {
         tx.commit();
     }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <multiprocessing/os/process.hpp>
+#include <multiprocessing/shm/cells.hpp>
 #include <multiprocessing/shm/lock_word.hpp>
 
 #include <atomic>
@@ -25,9 +26,9 @@ namespace multiprocessing::shm {
 /// Both locks; which of them is fixed when it is made.
 class UserLock {
 public:
-    explicit UserLock(bool recursive) noexcept : recursive_(recursive ? 1 : 0) {}
+    explicit UserLock(bool recursive) noexcept : depth_(recursive ? recursive_flag : 0) {}
 
-    [[nodiscard]] bool recursive() const noexcept { return recursive_ != 0; }
+    [[nodiscard]] bool recursive() const noexcept { return (raw_depth() & recursive_flag) != 0; }
     [[nodiscard]] bool locked() const noexcept { return word_.locked(); }
     [[nodiscard]] bool abandoned() const noexcept { return word_.abandoned(); }
     /// May the caller release it and wait on a condition of it? A plain lock is its process's.
@@ -39,7 +40,7 @@ public:
     Taken acquire(os::Deadline deadline) {
         if (!recursive()) return word_.acquire(deadline);
         if (is_mine()) {
-            ++depth_;
+            set_depth(depth() + 1);
             return {true};
         }
         const Taken result = word_.acquire(deadline);
@@ -50,7 +51,8 @@ public:
     bool release() {
         if (!recursive()) return word_.release();
         if (!is_mine()) return false;
-        if (--depth_ != 0) return true;
+        set_depth(depth() - 1);
+        if (depth() != 0) return true;
         thread_.store(0, std::memory_order_relaxed);
         return word_.release();
     }
@@ -60,26 +62,37 @@ public:
             word_.release();
             return 1;
         }
-        const std::uint32_t depth = std::exchange(depth_, 0);
+        const std::uint32_t held = depth();
+        set_depth(0);
         thread_.store(0, std::memory_order_relaxed);
         word_.release();
-        return depth;
+        return held;
     }
-    void restore(std::uint32_t depth) {
+    void restore(std::uint32_t held) {
         word_.acquire(os::Deadline::never());
-        if (recursive()) take(depth);
+        if (recursive()) take(held);
     }
 
 private:
-    void take(std::uint32_t depth) noexcept {
+    static constexpr std::uint32_t recursive_flag = std::uint32_t{1} << 31;
+
+    void take(std::uint32_t held) noexcept {
         thread_.store(this_thread(), std::memory_order_relaxed);
-        depth_ = depth;
+        set_depth(held);
+    }
+    [[nodiscard]] std::uint32_t raw_depth() const noexcept {
+        return depth_.load(std::memory_order_relaxed);
+    }
+    // Meant for the owning thread.
+    [[nodiscard]] std::uint32_t depth() const noexcept { return raw_depth() & ~recursive_flag; }
+    void set_depth(std::uint32_t depth) noexcept {
+        depth_.store(depth | recursive_flag, std::memory_order_relaxed);
     }
 
     LockWord word_;
-    std::uint32_t recursive_;
     std::atomic<std::uint32_t> thread_{0};  // of the holder; means nothing when there is none
-    std::uint32_t depth_ = 0;               // only the owning thread looks
+    std::atomic<std::uint32_t> depth_;      // and whether it is recursive
 };
+static_assert(sizeof(UserLock) == Cells::payload_bytes, "locks there may be many of");
 
 }  // namespace multiprocessing::shm

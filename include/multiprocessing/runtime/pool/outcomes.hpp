@@ -100,7 +100,7 @@ inline shm::Block& OutcomeWriter::allocate(const Result& head) {
     shm::Block& block = arena.allocate(tx, sizeof(Result) + head.capacity, channel_.owned());
     new (shm::Arena::payload(block)) Result(head);
     if (block_ == nullptr) {
-        tx.set(slot_.result.offset, arena.offset_of(&block));
+        tx.set(slot_.result.offset, arena.ticket(block).offset);
         tx.set(slot_.result.serial, block.serial);
     }
     tx.commit();
@@ -118,7 +118,7 @@ inline std::byte* OutcomeWriter::grow(std::size_t size) {
         std::memcpy(shm::Arena::payload<Result>(larger)->payload(), old.payload(), used);
         const shm::Arena& arena = shm::Arena::instance();
         shm::Transaction tx = arena.transaction();
-        tx.set(slot_.result.offset, arena.offset_of(&larger));
+        tx.set(slot_.result.offset, arena.ticket(larger).offset);
         tx.set(slot_.result.serial, larger.serial);
         shm::Block& gone = *std::exchange(block_, &larger);
         arena.destroy(tx, gone);

@@ -113,7 +113,9 @@ public:
     [[nodiscard]] shm::Ring& results() const noexcept { return *results_; }
     [[nodiscard]] const os::EventFd& doorbell() const noexcept { return *doorbell_; }
     /// The list of blocks that end with the pool.
-    [[nodiscard]] shm::Offset& owned() const noexcept { return control_.block().owned; }
+    [[nodiscard]] shm::Offset& owned() const noexcept {
+        return shm::Arena::block_of(&*control_).owned;
+    }
     /// After a result has been put.
     void announce() const noexcept {
         // Orders the result before the look; the parent raises its flag before its last look.
