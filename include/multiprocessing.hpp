@@ -15,6 +15,7 @@
 #include <multiprocessing/queues.hpp>
 #include <multiprocessing/range.hpp>
 #include <multiprocessing/reduction.hpp>
+#include <multiprocessing/shared_heap.hpp>
 #include <multiprocessing/shared_memory.hpp>
 #include <multiprocessing/sharedctypes.hpp>
 #include <multiprocessing/synchronize.hpp>

@@ -10,10 +10,12 @@
 #include <multiprocessing/process.hpp>
 #include <multiprocessing/queues.hpp>
 #include <multiprocessing/runtime/start_method.hpp>
+#include <multiprocessing/shared_heap.hpp>
 #include <multiprocessing/sharedctypes.hpp>
 #include <multiprocessing/synchronize.hpp>
 #include <multiprocessing/util.hpp>
 
+#include <concepts>
 #include <filesystem>
 #include <initializer_list>
 #include <optional>
@@ -119,6 +121,10 @@ public:
     template <class T>
     [[nodiscard]] multiprocessing::RawArray<T> RawArray(std::initializer_list<T> elements) const {
         return multiprocessing::RawArray<T>(elements);
+    }
+    template <std::integral Size>
+    [[nodiscard]] multiprocessing::SharedHeap SharedHeap(Size bytes) const {
+        return multiprocessing::SharedHeap(bytes);
     }
     /// See `mp::set_executable` and `mp::set_forkserver_preload`, which these are.
     void set_executable(const std::filesystem::path& path) const;

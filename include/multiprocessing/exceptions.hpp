@@ -94,6 +94,13 @@ public:
     using std::runtime_error::runtime_error;
 };
 
+/// A process died while it changed an object of a SharedHeap, or the heap itself: what is left may be
+/// half changed.
+class BrokenHeapError : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
 /// The other end of a connection is closed and everything it sent has been read.
 class EOFError : public std::runtime_error {
 public:

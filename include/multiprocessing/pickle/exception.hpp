@@ -139,15 +139,15 @@ private:
 
 inline Registry::Registry() {
     add<std::exception, std::bad_exception, std::bad_alloc, std::bad_array_new_length,
-        std::bad_cast, std::bad_any_cast, std::bad_typeid, std::bad_function_call, std::bad_optional_access,
-        std::bad_variant_access, std::bad_weak_ptr, std::logic_error, std::invalid_argument,
-        std::domain_error, std::length_error, std::out_of_range, std::runtime_error,
-        std::range_error, std::overflow_error, std::underflow_error, std::system_error,
-        std::ios_base::failure, std::filesystem::filesystem_error, std::future_error,
-        std::regex_error>();
+        std::bad_cast, std::bad_any_cast, std::bad_typeid, std::bad_function_call,
+        std::bad_optional_access, std::bad_variant_access, std::bad_weak_ptr, std::logic_error,
+        std::invalid_argument, std::domain_error, std::length_error, std::out_of_range,
+        std::runtime_error, std::range_error, std::overflow_error, std::underflow_error,
+        std::system_error, std::ios_base::failure, std::filesystem::filesystem_error,
+        std::future_error, std::regex_error>();
     add<ProcessError, BufferTooShort, AuthenticationError, TimeoutError, WorkerLostError,
-        CancelledError, Empty, Full, ShutDown, BrokenBarrierError, EOFError, StopIteration,
-        ValueError, AssertionError, PicklingError, UnpicklingError, RemoteError>();
+        CancelledError, Empty, Full, ShutDown, BrokenBarrierError, BrokenHeapError, EOFError,
+        StopIteration, ValueError, AssertionError, PicklingError, UnpicklingError, RemoteError>();
 }
 
 template <class E>
@@ -239,8 +239,7 @@ inline void dump_exception(const std::exception_ptr& exception, Buffer& buffer, 
     const auto kind = kind_of(exception, facts);
     OArchive archive(buffer);
     const auto save_facts = [&](std::uint64_t hash) {
-        archive << hash << facts.name << facts.what
-                << (facts.remote ? facts.remote->pid() : pid)
+        archive << hash << facts.name << facts.what << (facts.remote ? facts.remote->pid() : pid)
                 << (facts.remote ? facts.remote->process_name() : std::string(process_name));
     };
     const std::size_t before = buffer.size();

@@ -57,6 +57,8 @@ public:
 
     /// A ticket for a message; the object lives until it is used or abandoned.
     [[nodiscard]] Ticket depart() const;
+    /// The same as a part of something larger.
+    [[nodiscard]] Ticket depart(Transaction& tx) const;
 
     [[nodiscard]] explicit operator bool() const noexcept { return object_ != nullptr; }
     template <class T = std::byte>
@@ -121,11 +123,15 @@ inline Ref Ref::create(std::uint64_t size) {
 }
 
 inline Ticket Ref::depart() const {
-    const Arena& arena = Arena::instance();
-    Transaction tx = arena.transaction();
-    tx.set(object_->counts, object_->counts + (std::uint64_t{1} << 32));
+    Transaction tx = Arena::instance().transaction();
+    const Ticket ticket = depart(tx);
     tx.commit();
-    return arena.ticket(*object_);
+    return ticket;
+}
+
+inline Ticket Ref::depart(Transaction& tx) const {
+    tx.set(object_->counts, object_->counts + (std::uint64_t{1} << 32));
+    return Arena::instance().ticket(*object_);
 }
 
 inline Ref Ref::arrive(Ticket& ticket) {
