@@ -85,6 +85,7 @@ has() {
             '__has_include(<catch2/catch_test_macros.hpp>) || __has_include(<catch2/catch.hpp>)'
         ;;
     clang) good_compiler clang++ ;;
+    python3) command -v python3 >/dev/null 2>&1 ;;
     sanitizers)
         mkdir -p "$root/build"
         echo 'int main() {}' | ${CXX:-false} -fsanitize=address,undefined \
@@ -105,6 +106,7 @@ describe() {
     png) echo "libpng, with its headers" ;;
     catch2) echo "Catch2 (2.13 or 3)" ;;
     clang) echo "clang++ 14 or newer" ;;
+    python3) echo "Python 3.8 or newer, which some tests talk to" ;;
     sanitizers) echo "the sanitizers' run-time libraries of $CXX" ;;
     esac
 }

@@ -273,8 +273,8 @@ void SharedPtr<T>::enter() const {
     check();  // who knows already need not wait
     lock_.lock();
     if (lock_.abandoned()) {
-        std::uint32_t alive = shm::ObjectHead::alive;
-        head_->state.compare_exchange_strong(alive, shm::ObjectHead::broken);
+        std::uint32_t whole = shm::ObjectHead::whole;
+        head_->state.compare_exchange_strong(whole, shm::ObjectHead::broken);
     }
     try {
         check();
@@ -288,7 +288,7 @@ template <class T>
 void SharedPtr<T>::mark_consistent() const {
     expect_one();
     std::uint32_t broken = shm::ObjectHead::broken;
-    head_->state.compare_exchange_strong(broken, shm::ObjectHead::alive);
+    head_->state.compare_exchange_strong(broken, shm::ObjectHead::whole);
 }
 
 template <class T>

@@ -169,7 +169,8 @@ template <class Body>
     }
     writing.reset();
     int pid = -EAGAIN;  // unless somebody has killed the one between
-    retry_on_signal([&] { return ::read(reading.get(), &pid, sizeof pid); });
+    const int from = reading.get();
+    retry_on_signal([&] { return ::read(from, &pid, sizeof pid); });
     retry_on_signal([&] { return ::waitpid(between, nullptr, 0); });
     if (pid < 0) throw_error(-pid, "fork");
     return pid;

@@ -67,15 +67,15 @@ public:
             : ShareableList(collect(items), std::move(options)) {}
         ShareableList(const ShareableList& items, ShareableListOptions options)
             : ShareableList(collect(items), std::move(options)) {}
-        ShareableList(std::vector<ShareableItem> items, ShareableListOptions options = {})
+        explicit ShareableList(std::vector<ShareableItem> items, ShareableListOptions options = {})
             : ShareableList(items, std::move(options.name), 0) {}
 
         // Not to be moved from, as SharedMemory.
-    ShareableList(const ShareableList&) noexcept = default;
-    ShareableList& operator=(const ShareableList&) noexcept = default;
-    ~ShareableList() = default;
+        ShareableList(const ShareableList&) noexcept = default;
+        ShareableList& operator=(const ShareableList&) noexcept = default;
+        ~ShareableList() = default;
 
-    /// *Throws* std::out_of_range, as do get() and set().
+        /// *Throws* std::out_of_range, as do get() and set().
         [[nodiscard]] ShareableItem operator[](std::ptrdiff_t index) const {
             return layout_->read(memory_.buf(), position(index));
         }

@@ -34,10 +34,10 @@ namespace multiprocessing::shm {
 /// What stands before every object of a heap, in a counted block of its own, so that a handle can
 /// always look whether the object is still there. The object follows.
 struct alignas(64) ObjectHead {
-    enum State : std::uint32_t { alive, broken, destroyed };
+    enum State : std::uint32_t { whole, broken, destroyed };
 
     UserLock lock{true};  // first, as in whatever has a lock for users
-    std::atomic<std::uint32_t> state{alive};
+    std::atomic<std::uint32_t> state{whole};
     std::uint64_t type;  // a hash of its name
 
     explicit ObjectHead(std::uint64_t type_hash) noexcept : type(type_hash) {}
