@@ -8,11 +8,14 @@
 #include "support/catch.hpp"
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <list>
 #include <mutex>
 #include <new>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -37,8 +40,7 @@ void add_in_every_way(const mp::Value<int>& value, int times) {
     for (int i = 0; i < times; ++i) {
         value.fetch_add(1);
         int expected = value.load();
-        while (!value.compare_exchange(expected, expected + 1)) {
-        }
+        while (!value.compare_exchange(expected, expected + 1)) {}
     }
 }
 void add_locked(const mp::Value<int>& value, int times) {
@@ -294,4 +296,121 @@ TEST_CASE("an array of a string literal has its characters, a buffer all of its 
     CHECK(mp::Array<char>(buffer).size() == 8);
     const int numbers[] = {1, 0};
     CHECK(mp::Array<int>(numbers).size() == 2);
+}
+
+namespace {
+
+template <class T>
+concept can_add = requires(const mp::Value<T>& value, T operand) {
+    value.fetch_add(operand);
+};
+template <class T>
+concept can_or = requires(const mp::Value<T>& value, T operand) {
+    value.fetch_or(operand);
+};
+
+}  // namespace
+
+TEST_CASE("a slice is what Python's is", "[array]") {
+    const mp::Array<int> a({0, 1, 2, 3, 4, 5, 6, 7, 8, 9});
+    const auto list = [](auto&& elements) {
+        return std::vector<int>(elements.begin(), elements.end());
+    };
+    using L = std::vector<int>;
+    CHECK(list(a.slice()) == L{0, 1, 2, 3, 4, 5, 6, 7, 8, 9});
+    CHECK(list(a.slice(2, 5)) == L{2, 3, 4});
+    CHECK(list(a.slice(-3)) == L{7, 8, 9});
+    CHECK(list(a.slice(std::nullopt, -8)) == L{0, 1});
+    CHECK(list(a.slice(5, 2)).empty());
+    CHECK(list(a.slice(8, 100)) == L{8, 9});
+    CHECK(list(a.slice(-100, 2)) == L{0, 1});
+    CHECK(list(a.slice(100)).empty());
+    CHECK(a.slice(1, 8, 3) == L{1, 4, 7});
+    CHECK(a.slice(std::nullopt, std::nullopt, 4) == L{0, 4, 8});
+    CHECK(a.slice(std::nullopt, std::nullopt, -1) == L{9, 8, 7, 6, 5, 4, 3, 2, 1, 0});
+    CHECK(a.slice(7, 2, -2) == L{7, 5, 3});
+    CHECK(a.slice(-1, -4, -1) == L{9, 8, 7});
+    CHECK(a.slice(2, 7, -1).empty());
+    CHECK(a.slice(0, 100, std::numeric_limits<std::ptrdiff_t>::max()) == L{0});
+    CHECK(a.slice(100, std::nullopt, std::numeric_limits<std::ptrdiff_t>::min()) == L{9});
+    CHECK_THROWS_AS(a.slice(0, 5, 0), mp::ValueError);
+    CHECK(mp::Array<int>(0).slice(std::nullopt, std::nullopt, -1).empty());
+}
+
+TEST_CASE("a slice is the array's own elements", "[array]") {
+    const mp::Array<int> a({0, 1, 2, 3, 4});
+    for (int& element : a.slice(1, 3)) element *= 10;
+    a.set_slice(3, std::nullopt, {7, 8});
+    CHECK(std::vector<int>(a.begin(), a.end()) == std::vector<int>{0, 10, 20, 7, 8});
+    CHECK_THROWS_WITH(a.set_slice(0, 2, {1}), Catch::Matchers::ContainsSubstring("same size"));
+    CHECK_THROWS_AS(a.set_slice(0, 2, std::vector<int>{1, 2, 3}), mp::ValueError);
+    CHECK(a[0] == 0);
+    a.set_slice(std::nullopt, std::nullopt, std::vector<double>{1.5, 2.5, 3.5, 4.5, 5.5});
+    CHECK(a[4] == 5);
+}
+
+TEST_CASE("at() counts from the end for a negative index, and looks at the bounds", "[array]") {
+    const mp::Array<int> a({1, 2, 3});
+    CHECK(a.at(-1) == 3);
+    CHECK(a.at(-3) == 1);
+    CHECK(a.at(std::size_t{2}) == 3);
+    CHECK_THROWS_AS(a.at(3), std::out_of_range);
+    CHECK_THROWS_AS(a.at(-4), std::out_of_range);
+    CHECK_THROWS_AS(a.at(std::numeric_limits<std::uint64_t>::max()), std::out_of_range);
+    CHECK_THROWS_AS(a.at(std::numeric_limits<std::int64_t>::min()), std::out_of_range);
+}
+
+TEST_CASE("an array of chars is a text and all of its bytes", "[array]") {
+    const mp::Array<char> a(8);
+    CHECK(a.value().empty());
+    a.set_value("hello");
+    CHECK(a.value() == "hello");
+    CHECK(a.raw() == std::string("hello\0\0\0", 8));
+    a.set_value("hi");
+    CHECK(a.value() == "hi");
+    CHECK(a.raw() == std::string("hi\0lo\0\0\0", 8));
+    a.set_value("12345678");
+    CHECK(a.value() == "12345678");
+    CHECK_THROWS_WITH(a.set_value("123456789"), Catch::Matchers::ContainsSubstring("too long"));
+    CHECK(a.value() == "12345678");
+}
+
+TEST_CASE("a copy is another object, and synchronized gives the same one a lock",
+          "[value][array]") {
+    const mp::RawValue<int> raw(5);
+    const mp::RawValue<int> copied = mp::sharedctypes::copy(raw);
+    raw.value() = 6;
+    CHECK(copied.value() == 5);
+    const mp::Value<int> locked = mp::sharedctypes::synchronized(raw);
+    const mp::Value<int> also = mp::sharedctypes::synchronized(raw);
+    CHECK(locked.get_lock() == also.get_lock());
+    locked.synchronized([](int& n) { n = 7; });
+    CHECK(raw.value() == 7);
+    const mp::Lock lock;
+    CHECK(mp::sharedctypes::synchronized(raw, lock).get_lock() == lock);
+
+    const mp::RawArray<int> numbers({1, 2});
+    const mp::RawArray<int> other = mp::sharedctypes::copy(numbers);
+    const mp::Array<int> with_lock = mp::sharedctypes::synchronized(numbers, lock);
+    with_lock[0] = 9;
+    CHECK(numbers[0] == 9);
+    CHECK(other[0] == 1);
+    const mp::Process child(
+        [](const mp::Array<int>& a) { a.synchronized([](auto all) { all[1] = 8; }); },
+        mp::sharedctypes::synchronized(numbers));
+    child.start();
+    child.join(patient);
+    CHECK(numbers[1] == 8);
+}
+
+TEST_CASE("the bits of a value are changed atomically", "[value]") {
+    const mp::Value<unsigned> bits(0b1100);
+    CHECK(bits.fetch_or(0b0011) == 0b1100);
+    CHECK(bits.fetch_and(0b0110) == 0b1111);
+    CHECK(bits.fetch_xor(0b0101) == 0b0110);
+    CHECK(bits.load() == 0b0011);
+    CHECK(bits.exchange(1) == 0b0011);
+    STATIC_REQUIRE_FALSE(can_add<bool>);
+    STATIC_REQUIRE(can_add<double>);
+    STATIC_REQUIRE_FALSE(can_or<double>);
 }

@@ -60,9 +60,9 @@ void test_array(const std::string& method) {
     const A array(numbers);
     CHECK(array.size() == numbers.size());
     CHECK(array[2] == numbers[2]);
-    CHECK(std::vector<int>(array.begin() + 2, array.begin() + 7) ==
-          std::vector<int>(numbers.begin() + 2, numbers.begin() + 7));
-    for (std::size_t i = 4; i < 8; ++i) array.span()[i] = numbers[i] = static_cast<int>(i);
+    CHECK(array.slice(2, 7, 1) == std::vector<int>(numbers.begin() + 2, numbers.begin() + 7));
+    for (std::size_t i = 4; i < 8; ++i) numbers[i] = static_cast<int>(i);
+    array.set_slice(4, 8, {4, 5, 6, 7});
     CHECK(std::vector<int>(array.begin(), array.end()) == numbers);
     std::partial_sum(numbers.begin(), numbers.end(), numbers.begin());
     Children children(method);
@@ -84,8 +84,7 @@ void double_all(const mp::Value<int>& x, const mp::Value<double>& y, const mp::V
     foo.value().x *= 2;
     foo.value().y *= 2;
     for (double& element : array) element *= 2;
-    const std::string twice = std::string(string.begin()) + std::string(string.begin());
-    std::copy(twice.begin(), twice.end(), string.begin());
+    string.set_value(string.value() + string.value());
 }
 
 }  // namespace
@@ -161,7 +160,7 @@ void test_sharedctypes(const std::string& method, bool locked) {
     const auto array = locked ? mp::Array<double>(10) : mp::Array<double>(10, mp::no_lock);
     for (std::size_t i = 0; i < 10; ++i) array[i] = static_cast<double>(i);
     const mp::Array<char> string(20);
-    std::copy_n("hello", 5, string.begin());
+    string.set_value("hello");
     Children children(method);
     children.start(double_all, x, y, foo, array, string);
     CHECK(children.join());
@@ -171,7 +170,7 @@ void test_sharedctypes(const std::string& method, bool locked) {
     CHECK(foo.value().y == 4.0);
     CHECK(foo.value().z == std::int64_t{1} << 33);
     for (std::size_t i = 0; i < 10; ++i) CHECK(array[i] == static_cast<double>(i) * 2);
-    CHECK(std::string(string.begin()) == "hellohello");
+    CHECK(string.value() == "hellohello");
 }
 
 }  // namespace
@@ -188,9 +187,9 @@ TEST_CASE("_TestSharedCTypes.test_synchronize", "[value][array][conformance]") {
 
 TEST_CASE("_TestSharedCTypes.test_copy", "[value][conformance]") {
     const mp::Value<Foo> foo(Foo{2, 5.0, std::int64_t{1} << 33});
-    const Foo copy = foo.value();
+    const mp::RawValue<Foo> copy = mp::sharedctypes::copy(foo);
     foo.value() = Foo{};
-    CHECK(copy.x == 2);
-    CHECK(copy.y == 5.0);
-    CHECK(copy.z == std::int64_t{1} << 33);
+    CHECK(copy.value().x == 2);
+    CHECK(copy.value().y == 5.0);
+    CHECK(copy.value().z == std::int64_t{1} << 33);
 }
