@@ -8,6 +8,7 @@
 #include "runtime/helpers.hpp"
 #include "shm/helpers.hpp"
 #include "support/catch.hpp"
+#include "support/outcome.hpp"
 
 #include <csignal>
 #include <filesystem>
@@ -22,20 +23,11 @@ using Catch::Matchers::ContainsSubstring;
 using mp::managers::SharedMemoryManager;
 using mp::shared_memory::ShareableList;
 using mp::shared_memory::SharedMemory;
+using support::error_of;
 
 namespace {
 
 bool exists(const std::string& name) { return std::filesystem::exists("/dev/shm/" + name); }
-
-template <class F>
-int error_of(F f) {
-    try {
-        f();
-    } catch (const std::system_error& error) {
-        return error.code().value();
-    }
-    return 0;
-}
 
 }  // namespace
 

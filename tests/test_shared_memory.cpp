@@ -8,6 +8,7 @@
 #include "runtime/helpers.hpp"
 #include "shm/helpers.hpp"
 #include "support/catch.hpp"
+#include "support/outcome.hpp"
 #include "support/sanitized.hpp"
 
 #include <algorithm>
@@ -36,6 +37,8 @@ using mp::shared_memory::ShareableItem;
 using mp::shared_memory::ShareableList;
 using mp::shared_memory::SharedMemory;
 using mp::shared_memory::View;
+using support::error_of;
+using support::text_of;
 
 namespace {
 
@@ -50,23 +53,6 @@ struct List : ShareableList {
     using ShareableList::ShareableList;
     ~List() { shm().unlink(); }
 };
-
-template <class F>
-int error_of(F f) {
-    try {
-        f();
-    } catch (const std::system_error& error) {
-        return error.code().value();
-    }
-    return 0;
-}
-
-template <class T>
-std::string text_of(const T& object) {
-    std::ostringstream text;
-    text << object;
-    return text.str();
-}
 
 std::size_t open_descriptors() {
     std::size_t count = 0;

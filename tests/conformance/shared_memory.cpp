@@ -9,6 +9,7 @@
 
 #include "conformance/helpers.hpp"
 #include "support/catch.hpp"
+#include "support/outcome.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -46,30 +47,12 @@ struct Unlinked {
 
 std::string new_name(const std::string& prefix) { return prefix + std::to_string(::getpid()); }
 
-/// The errno of the std::system_error that it throws; 0 for nothing.
-template <class F>
-int error_of(F f) {
-    try {
-        f();
-    } catch (const std::system_error& error) {
-        return error.code().value();
-    }
-    return 0;
-}
-
 void write_to(const SharedMemory& memory, std::string_view text) {
     std::copy(text.begin(), text.end(), memory.as<char>().begin());
 }
 std::string read_from(const SharedMemory& memory, std::size_t size) {
     const auto text = memory.as<char>();
     return {text.begin(), text.begin() + static_cast<std::ptrdiff_t>(size)};
-}
-
-template <class T>
-std::string text_of(const T& object) {
-    std::ostringstream text;
-    text << object;
-    return text.str();
 }
 
 std::vector<ShareableItem> items_of(const ShareableList& list) {

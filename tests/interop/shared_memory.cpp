@@ -6,6 +6,7 @@
 
 #include "interop/python.hpp"
 #include "support/catch.hpp"
+#include "support/outcome.hpp"
 
 #include <cerrno>
 #include <limits>
@@ -20,6 +21,7 @@ namespace mp = multiprocessing;
 using mp::shared_memory::ShareableItem;
 using mp::shared_memory::ShareableList;
 using mp::shared_memory::SharedMemory;
+using support::text_of;
 
 namespace {
 
@@ -214,8 +216,6 @@ same[0] = 'short'; same[0] = -1.5; same[-4] = False; same[3] = 'x'; same[2] = 2*
                                                            {2, std::int64_t{1} << 40}};
     for (const auto& [index, value] : steps) ours.set(index, value);
     CHECK(bytes_of(ours.shm()) == bytes_of(theirs.shm()));
-    std::ostringstream text;
-    text << ours;
     const auto ran = run(python, "print(attach_list(name))\n", ours.shm().name());
-    CHECK(ran.out == text.str() + "\n");
+    CHECK(ran.out == text_of(ours) + "\n");
 }

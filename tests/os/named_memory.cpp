@@ -2,6 +2,7 @@
 #include <multiprocessing/os/named_memory.hpp>
 
 #include "support/catch.hpp"
+#include "support/outcome.hpp"
 
 #include <cerrno>
 #include <cstdint>
@@ -12,20 +13,11 @@
 #include <unistd.h>
 
 namespace os = multiprocessing::os;
+using support::error_of;
 
 namespace {
 
 std::string name_of_this_test() { return "mp_named_" + std::to_string(::getpid()); }
-
-template <class F>
-int error_of(F f) {
-    try {
-        f();
-    } catch (const std::system_error& error) {
-        return error.code().value();
-    }
-    return 0;
-}
 
 }  // namespace
 
