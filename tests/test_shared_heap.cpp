@@ -282,23 +282,27 @@ TEST_CASE("a constructor that throws leaves no name and no memory", "[shared_hea
 }
 
 TEST_CASE("of several who find or construct one makes the object", "[shared_heap]") {
-    const mp::SharedHeap heap(1024);
+    const mp::SharedHeap heap(1 << 20);
+    const auto room = heap.free_memory();
     const mp::Barrier together(4);
     std::vector<mp::Process> processes;
     for (int i = 0; i < 4; ++i) {
         processes.emplace_back([&] {
             for (int round = 0; round < 50; ++round) {
                 together.wait(20);
-                heap.find_or_construct<Numbers>("round " + std::to_string(round))->push_back(1);
+                const std::string name = "round " + std::to_string(round);
+                heap.find_or_construct<Numbers>(name, std::size_t{500}, 1)->push_back(1);
             }
         });
         processes.back().start();
     }
     for (const auto& process : processes) CHECK(support::ended(process) == 0);
     CHECK(heap.names().size() == 50);
-    for (int round = 0; round < 50; ++round) {
-        CHECK(heap.find<Numbers>("round " + std::to_string(round))->size() == 4);
+    for (const std::string& name : heap.names()) {
+        CHECK(heap.find<Numbers>(name)->size() == 504);
+        CHECK(heap.destroy<Numbers>(name));
     }
+    CHECK(heap.free_memory() == room);  // who came second has given back what it had made
 }
 
 TEST_CASE("an object whose lock died with its holder is broken, until it is looked at or destroyed",
