@@ -361,12 +361,12 @@ auto Condition::wait_for(Predicate predicate, Timeout timeout) const
 
 inline void Condition::notify(int n) const {
     expect_mine("notify");
-    if (n > 0) state_->notify(static_cast<std::uint64_t>(n));
+    if (n > 0) state_->notify(*lock_.lock_, static_cast<std::uint64_t>(n));
 }
 
 inline void Condition::notify_all() const {
     expect_mine("notify_all");
-    state_->notify(~std::uint64_t{0});
+    state_->notify(*lock_.lock_, ~std::uint64_t{0});
 }
 
 inline void Condition::save_handle(pickle::OArchive& archive) const {

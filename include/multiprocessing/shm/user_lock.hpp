@@ -69,8 +69,13 @@ public:
         return held;
     }
     void restore(std::uint32_t held) {
-        word_.acquire(os::Deadline::never());
+        word_.acquire_from_the_line();
         if (recursive()) take(held);
+    }
+
+    /// As LockWord::line_up().
+    bool line_up(const std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept {
+        return word_.line_up(word, expected);
     }
 
 private:

@@ -132,7 +132,17 @@ public:
     bool wait(Ready ready, os::Deadline deadline) {
         return wait(std::move(ready), deadline, [] {});
     }
-    /// The same without the spin. `prepare` is called before the last look of each sleep.
+    /// The same for what is long in coming. Where there is but one processor it does not yield
+    /// before it sleeps: who yields is not the next to run when it is woken.
+    template <class Ready>
+    bool wait_for_signal(Ready ready, os::Deadline deadline) {
+        if (!one_processor()) return wait(std::move(ready), deadline);
+        if (ready()) return true;
+        if (deadline.expired()) return false;
+        return sleep_until(
+            ready, [] {}, deadline, [] {}, {});
+    }
+    /// Without the spin. `prepare` is called before the last look of each sleep.
     template <class Ready, class Prepare, class Idle>
     bool sleep_until(Ready ready, Prepare prepare, os::Deadline deadline, Idle idle, Naps naps);
 
