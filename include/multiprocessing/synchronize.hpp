@@ -23,6 +23,7 @@
 #include <concepts>
 #include <cstdint>
 #include <functional>
+#include <iosfwd>
 #include <string>
 #include <utility>
 
@@ -92,6 +93,7 @@ private:
     friend class Condition;
     template <class T>
     friend class SharedData;
+    friend std::ostream& operator<<(std::ostream& out, const AnyLock& lock);
     bool acquire_until(os::Deadline deadline) const {
         const shm::Taken result = lock_->acquire(deadline);
         if (result.from_the_dead) [[unlikely]] tell_of_the_dead();
@@ -154,10 +156,15 @@ protected:
 private:
     friend struct pickle::HandleAccess;
     friend class Acquirable<Semaphore>;
+    friend std::ostream& operator<<(std::ostream& out, const Semaphore& semaphore);
     bool acquire_until(os::Deadline deadline) const { return state_->acquire(deadline); }
     void save_handle(pickle::OArchive& archive) const { pickle::save_ref(archive, state_); }
     void load_handle(pickle::IArchive& archive) {
-        state_ = shm::Shared<shm::SemaphoreState>(pickle::load_ref(archive, sizeof *state_));
+        shm::Shared<shm::SemaphoreState> state(pickle::load_ref(archive, sizeof *state_));
+        if (state.size() < state->bytes()) {
+            throw UnpicklingError("the message names a semaphore of another size");
+        }
+        state_ = std::move(state);
     }
 
     shm::Shared<shm::SemaphoreState> state_;
@@ -209,6 +216,7 @@ public:
 private:
     friend struct pickle::HandleAccess;
     friend class Acquirable<Condition>;
+    friend std::ostream& operator<<(std::ostream& out, const Condition& condition);
     bool acquire_until(os::Deadline deadline) const { return lock_.acquire_until(deadline); }
     explicit Condition(pickle::Unread unread) noexcept : lock_(unread) {}
     void save_handle(pickle::OArchive& archive) const;
@@ -236,6 +244,7 @@ public:
 
 private:
     friend struct pickle::HandleAccess;
+    friend std::ostream& operator<<(std::ostream& out, const Event& event);
     explicit Event(pickle::Unread) noexcept {}
     void save_handle(pickle::OArchive& archive) const { pickle::save_ref(archive, state_); }
     void load_handle(pickle::IArchive& archive) {
@@ -281,6 +290,7 @@ public:
 
 private:
     friend struct pickle::HandleAccess;
+    friend std::ostream& operator<<(std::ostream& out, const Barrier& barrier);
     explicit Barrier(pickle::Unread) noexcept {}
     void save_handle(pickle::OArchive& archive) const;
     void load_handle(pickle::IArchive& archive);
@@ -416,3 +426,5 @@ inline int Barrier::wait(Timeout timeout) const {
 }
 
 }  // namespace multiprocessing
+
+#include <multiprocessing/synchronize_repr.hpp>
