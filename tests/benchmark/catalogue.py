@@ -191,8 +191,8 @@ Two processes that pass a `Barrier(2)` again and again.""",
         Subject("bounded semaphore, alone", """\
 The same of a `BoundedSemaphore`, which keeps books of who has its permits."""),
         Subject("memory of a lock", """\
-What 10,000 locks add to the memory of their process, shared and private, and to their descriptors,
-which would count as 1,000 bytes each.""",
+What 10,000 locks, each used once, add to the memory of their process, shared and private; descriptors
+would count as 1,000 bytes each.""",
                 at_most=64),
     ]),
     Group("Processes", """\

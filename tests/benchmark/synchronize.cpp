@@ -338,14 +338,16 @@ void semaphore_alone(const std::string& name) {
 
 // Memory ------------------------------------------------------------------------------------------
 
-/// Bytes that this process has in memory. (statm is quicker, but counts by the way.)
+/// Bytes of data that this process has in memory, private and shared. (statm counts by the way.)
 double resident() {
     std::ifstream smaps("/proc/self/smaps_rollup");
-    std::string line;
-    while (std::getline(smaps, line)) {
-        if (line.starts_with("Rss:")) return 1024 * std::stod(line.substr(4));
+    double kilobytes = 0;
+    for (std::string line; std::getline(smaps, line);) {
+        if (line.starts_with("Pss_Anon:") || line.starts_with("Pss_Shmem:")) {
+            kilobytes += std::stod(line.substr(line.find(':') + 1));
+        }
     }
-    return 0;
+    return 1024 * kilobytes;
 }
 double descriptors() {
     return static_cast<double>(
@@ -359,6 +361,7 @@ void memory_of_a_lock(const std::string& name) {
     const double before = resident() + 1000 * descriptors();
     locks.reserve(count);
     while (locks.size() < count) locks.emplace_back();
+    for (const mp::Lock& lock : locks) const std::lock_guard use(lock);
     benchmark::print(name, "ours",
                      (resident() + 1000 * descriptors() - before) / static_cast<double>(count),
                      "bytes");
