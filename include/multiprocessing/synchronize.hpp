@@ -65,6 +65,8 @@ private:
 ///
 /// *If a peer dies*: a holder whose process ends in any way lets go; the next to acquire gets the
 /// lock within 100 ms, and `abandoned()` is true until the next release.
+///
+/// Prints as Python's `repr`, with the thread that has it if that is the one that prints it.
 class AnyLock : public Acquirable<AnyLock> {
 public:
     /// Lets go. *Throws* ValueError for a Lock that is not taken, AssertionError for an RLock that

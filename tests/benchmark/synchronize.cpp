@@ -79,9 +79,11 @@ double by_two(long count, const Step& step) {
         const benchmark::Child other(half(1));
     });
 }
-/// The same, by processes of the library's.
+/// The same, by processes of the library's. That each has a processor of its own is as if by
+/// chance: of how many there are it is to judge by all.
 template <class Step>
 double by_two_of_ours(long count, const Step& step) {
+    static_cast<void>(mp::shm::one_processor());
     const auto half = [&](std::size_t which) {
         return [&, which] {
             benchmark::stay_on_one(which);

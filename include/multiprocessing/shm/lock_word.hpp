@@ -81,7 +81,7 @@ inline Taken LockWord::wait(os::Deadline deadline, std::uint32_t mine) {
         // A poll still notices the dead: it is the only look that some waiters ever take.
         if ((seen & holder_mask) == 0 || alive(seen & holder_mask)) return {false};
     } else {
-        if (Spin::until(take)) return {true};
+        if (LongSpin::until(take)) return {true};
     }
     // Others may sleep too, so whoever takes it after a sleep leaves the flag up.
     mine |= contended;
