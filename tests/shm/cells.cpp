@@ -174,6 +174,14 @@ TEST_CASE("a transaction that fails takes no cell and frees none", "[shm][cells]
     CHECK(own.slabs() == 1);
     CHECK(own.header.slabs == 0);
     CHECK(own.cells.find(own.place_of(*cells[5]), serial) == cells[5]);
+    own.free(*cells[5]);
+    {
+        auto tx = own.transaction();
+        static_cast<void>(own.cells.allocate(tx));
+    }
+    CHECK(own.header.slabs != 0);
+    cells[5] = &own.allocate();
+    CHECK(own.header.slabs == 0);
     for (auto* cell : cells) own.free(*cell);
     CHECK(own.slabs() == 1);
 }
