@@ -158,7 +158,7 @@ TEST_CASE("killed anywhere where a slab of cells comes or goes, nothing is left"
         const auto fill = [&] {
             do {
                 full.push_back(shm::Ref::create(8));
-            } while (shm::Arena::instance().header().slabs != 0);
+            } while (shm::Arena::instance().header().cells.slabs != 0);
             last = full.back().depart();
             full.pop_back();
             before = allocated();
