@@ -15,8 +15,10 @@
 #include <concepts>
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <mutex>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -38,6 +40,18 @@ using support::patient;
 
 namespace {
 
+/// How many threads of this process sleep.
+int threads_asleep() {
+    int count = 0;
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+        std::ifstream file(task.path() / "stat");
+        std::string stat;
+        std::getline(file, stat);
+        const auto after_name = stat.rfind(')');
+        count += after_name != std::string::npos && stat[after_name + 2] == 'S' ? 1 : 0;
+    }
+    return count;
+}
 
 template <class L>
 void add(const L& lock, const mp::RawValue<int>& counter, int times) {
@@ -557,11 +571,12 @@ TEST_CASE("10,000 locks cost at most 64 bytes each, all told, and no descriptor"
         using Handle = decltype(make());
         const auto descriptors_before = descriptors();
         const auto private_before = private_bytes();
+        const std::uint64_t shared_before = support::allocated();
         {
             const auto handles = std::make_unique<std::vector<Handle>>();
             handles->reserve(count);  // the handles themselves are counted with what is private
             for (std::size_t i = 0; i < count; ++i) handles->push_back(make());
-            const auto shared = leak.leaked();
+            const auto shared = static_cast<std::int64_t>(support::allocated() - shared_before);
             const auto in_private =
                 std::max<std::int64_t>(private_bytes() - private_before,
                                        static_cast<std::int64_t>(count * sizeof(Handle)));
@@ -579,4 +594,66 @@ TEST_CASE("10,000 locks cost at most 64 bytes each, all told, and no descriptor"
     // Copies cost their handles.
     const mp::Lock one;
     measure([&] { return one; });
+}
+
+TEST_CASE("what they print as", "[semaphore][condition][barrier]") {
+    const auto repr = [](const auto& object) {
+        std::ostringstream out;
+        out << object;
+        return out.str();
+    };
+    CHECK(repr(mp::Semaphore(3)) == "<Semaphore(value=3)>");
+    const mp::BoundedSemaphore bounded(2);
+    bounded.acquire();
+    CHECK(repr(bounded) == "<BoundedSemaphore(value=1, maxvalue=2)>");
+    const mp::Condition condition;
+    CHECK(repr(condition) == "<Condition(<RLock(None, 0)>, 0)>");
+    std::thread waiter([&] {
+        const std::lock_guard guard(condition);
+        condition.wait(patient);
+    });
+    CHECK(
+        support::eventually([&] { return repr(condition) == "<Condition(<RLock(None, 0)>, 1)>"; }));
+    {
+        const std::lock_guard guard(condition);
+        condition.notify();
+        CHECK(repr(condition) == "<Condition(<RLock(MainProcess, 1)>, 0)>");
+    }
+    waiter.join();
+    const mp::Barrier barrier(2);
+    CHECK_THAT(repr(barrier), ContainsSubstring("<multiprocessing.synchronize.Barrier at 0x"));
+    CHECK_THAT(repr(barrier), ContainsSubstring(": waiters=0/2>"));
+    barrier.abort();
+    CHECK_THAT(repr(barrier), ContainsSubstring(": broken>"));
+}
+
+TEST_CASE("those who are notified together follow each other without a nap", "[condition]") {
+    constexpr int count = 8;
+    auto best = std::chrono::duration<double>(60);
+    // A machine that is busy may be slow once, but not each time.
+    for (int trial = 0; trial < 20 && best > 30ms; ++trial) {
+        const mp::Condition condition;
+        const mp::RawValue<int> waiting(0);
+        std::vector<std::thread> waiters;
+        for (int i = 0; i < count; ++i) {
+            waiters.emplace_back([&] {
+                const std::lock_guard guard(condition);
+                waiting.value() += 1;
+                condition.wait(patient);
+            });
+        }
+        REQUIRE(support::eventually([&] {
+            const std::lock_guard guard(condition);
+            return waiting.value() == count;
+        }));
+        REQUIRE(support::eventually([] { return threads_asleep() >= count; }));
+        best = std::min(best, std::chrono::duration<double>(elapsed([&] {
+                            {
+                                const std::lock_guard guard(condition);
+                                condition.notify_all();
+                            }
+                            for (auto& waiter : waiters) waiter.join();
+                        })));
+    }
+    CHECK(best < 30ms);
 }

@@ -23,6 +23,7 @@
 #include <concepts>
 #include <cstdint>
 #include <functional>
+#include <iosfwd>
 #include <string>
 #include <utility>
 
@@ -64,6 +65,8 @@ private:
 ///
 /// *If a peer dies*: a holder whose process ends in any way lets go; the next to acquire gets the
 /// lock within 100 ms, and `abandoned()` is true until the next release.
+///
+/// Prints as Python's `repr`, with the thread that has it if that is the one that prints it.
 class AnyLock : public Acquirable<AnyLock> {
 public:
     /// Lets go. *Throws* ValueError for a Lock that is not taken, AssertionError for an RLock that
@@ -92,6 +95,7 @@ private:
     friend class Condition;
     template <class T>
     friend class SharedData;
+    friend std::ostream& operator<<(std::ostream& out, const AnyLock& lock);
     bool acquire_until(os::Deadline deadline) const {
         const shm::Taken result = lock_->acquire(deadline);
         if (result.from_the_dead) [[unlikely]] tell_of_the_dead();
@@ -154,10 +158,15 @@ protected:
 private:
     friend struct pickle::HandleAccess;
     friend class Acquirable<Semaphore>;
+    friend std::ostream& operator<<(std::ostream& out, const Semaphore& semaphore);
     bool acquire_until(os::Deadline deadline) const { return state_->acquire(deadline); }
     void save_handle(pickle::OArchive& archive) const { pickle::save_ref(archive, state_); }
     void load_handle(pickle::IArchive& archive) {
-        state_ = shm::Shared<shm::SemaphoreState>(pickle::load_ref(archive, sizeof *state_));
+        shm::Shared<shm::SemaphoreState> state(pickle::load_ref(archive, sizeof *state_));
+        if (state.size() < state->bytes()) {
+            throw UnpicklingError("the message names a semaphore of another size");
+        }
+        state_ = std::move(state);
     }
 
     shm::Shared<shm::SemaphoreState> state_;
@@ -209,6 +218,7 @@ public:
 private:
     friend struct pickle::HandleAccess;
     friend class Acquirable<Condition>;
+    friend std::ostream& operator<<(std::ostream& out, const Condition& condition);
     bool acquire_until(os::Deadline deadline) const { return lock_.acquire_until(deadline); }
     explicit Condition(pickle::Unread unread) noexcept : lock_(unread) {}
     void save_handle(pickle::OArchive& archive) const;
@@ -236,6 +246,7 @@ public:
 
 private:
     friend struct pickle::HandleAccess;
+    friend std::ostream& operator<<(std::ostream& out, const Event& event);
     explicit Event(pickle::Unread) noexcept {}
     void save_handle(pickle::OArchive& archive) const { pickle::save_ref(archive, state_); }
     void load_handle(pickle::IArchive& archive) {
@@ -281,6 +292,7 @@ public:
 
 private:
     friend struct pickle::HandleAccess;
+    friend std::ostream& operator<<(std::ostream& out, const Barrier& barrier);
     explicit Barrier(pickle::Unread) noexcept {}
     void save_handle(pickle::OArchive& archive) const;
     void load_handle(pickle::IArchive& archive);
@@ -361,12 +373,12 @@ auto Condition::wait_for(Predicate predicate, Timeout timeout) const
 
 inline void Condition::notify(int n) const {
     expect_mine("notify");
-    if (n > 0) state_->notify(static_cast<std::uint64_t>(n));
+    if (n > 0) state_->notify(*lock_.lock_, static_cast<std::uint64_t>(n));
 }
 
 inline void Condition::notify_all() const {
     expect_mine("notify_all");
-    state_->notify(~std::uint64_t{0});
+    state_->notify(*lock_.lock_, ~std::uint64_t{0});
 }
 
 inline void Condition::save_handle(pickle::OArchive& archive) const {
@@ -416,3 +428,5 @@ inline int Barrier::wait(Timeout timeout) const {
 }
 
 }  // namespace multiprocessing
+
+#include <multiprocessing/synchronize_repr.hpp>

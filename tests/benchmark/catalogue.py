@@ -148,9 +148,52 @@ The same with `recv_bytes_into`, which uses one buffer again.""",
         Subject("pool.imap_unordered, chunks of 1", """\
 `imap_unordered` over 50,000 ints, each a task of its own."""),
     ]),
-    Group("Locks", "", [
+    Group("Locks and signals", """\
+The limits are bare: a robust `pthread_mutex` shared between processes, a `std::atomic`, a futex, a
+`sem_t`, a `pthread_barrier`. Of those but the first none notices the death of a process. Two
+processes have a processor each. Wake-ups are the median of 300 from the moment before the call to that at
+which who slept has returned; in between the first sleeps a millisecond.""", [
         Subject("lock and unlock, alone", """\
-`acquire` and `release` of a `Lock` that nobody else wants. The limit is a robust `pthread_mutex`."""),
+`acquire` and `release` of a `Lock` that nobody else wants.""",
+                {"limit": 1 / 1.5, "cpython": 4}),
+        Subject("recursive lock and unlock, alone", """\
+The same of an `RLock`; the limit is a robust mutex that is recursive.""",
+                {"limit": 1 / 1.5, "cpython": 4}),
+        Subject("lock and unlock, two processes", """\
+Pairs of `acquire` and `release` by two processes that do nothing else, from the first start to the last
+join."""),
+        Subject("value += 1 under its lock, two processes", """\
+The same with an addition in between, of a `Value<int>` under its `get_lock()`.""",
+                {"cpython": 10}),
+        Subject("fetch_add", """\
+`fetch_add` of a `Value<int>` by one process.""",
+                {"limit": 1 / 1.1}),
+        Subject("fetch_add, two processes", """\
+The same by two at once.""",
+                {"limit": 1 / 1.2}),
+        Subject("event wake-up", """\
+`set` of an `Event` that another process waits for.""",
+                {"limit": 1 / 1.2}),
+        Subject("event wake-up, on one core", """\
+The same, both processes bound to one core.""",
+                {"limit": 1 / 1.2}),
+        Subject("condition wake-up", """\
+`notify` of a `Condition` by who has its lock and gives it up then; who waits has the lock again.""",
+                {"limit": 1 / 1.2}),
+        Subject("condition wake-up, on one core", """\
+The same, both processes bound to one core.""",
+                {"limit": 1 / 1.2}),
+        Subject("barrier of two", """\
+Two processes that pass a `Barrier(2)` again and again.""",
+                {"cpython": 20}),
+        Subject("semaphore, alone", """\
+`acquire` and `release` of a `Semaphore` that nobody else wants."""),
+        Subject("bounded semaphore, alone", """\
+The same of a `BoundedSemaphore`, which keeps books of who has its permits."""),
+        Subject("memory of a lock", """\
+What 10,000 locks, each used once, add to the memory of their process, shared and private; descriptors
+would count as 1,000 bytes each.""",
+                at_most=64),
     ]),
     Group("Processes", """\
 Start of a process that ends at once, and its join: medians. The limit of `fork` and `forkserver` is a

@@ -117,6 +117,12 @@ inline void stay_on(const std::vector<int>& which) {
     ::sched_setaffinity(0, sizeof set, &set);
 }
 
+/// One of two that work at the same time stays on a processor of its own, if there are two.
+inline void stay_on_one(std::size_t which) {
+    const auto all = processors();
+    stay_on({all[which % all.size()]});
+}
+
 /// Within this scope there is one processor, as for a program that was started so.
 class OneProcessor {
 public:
@@ -183,6 +189,7 @@ struct Unit {
 };
 inline Unit rate(std::string name, double scale) { return {std::move(name), scale, false}; }
 inline Unit microseconds() { return {"µs", 1e6, true}; }
+inline Unit nanoseconds() { return {"ns", 1e9, true}; }
 
 /// The figure of a run that takes `least` seconds or more, after shorter ones that find out how
 /// many that are, and warm up what can be warmed. Counts are multiples of `step`.

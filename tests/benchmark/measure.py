@@ -39,6 +39,11 @@ def microseconds(name, run, first, least=0.4):
     show(name, taken / count * 1e6, "µs")
 
 
+def nanoseconds(name, run, first, least=0.4):
+    count, taken = measure(run, first, least)
+    show(name, taken / count * 1e9, "ns")
+
+
 def on_one_core(run):
     """Runs it with this process, and those that it starts, bound to one core."""
     processors = os.sched_getaffinity(0)

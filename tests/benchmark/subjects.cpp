@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// Pools and locks beside the bare limit. What each subject is, and the same in CPython, is in
+// Pools beside the bare limit. What each subject is, and the same in CPython, is in
 // subjects.py.
 #include <multiprocessing.hpp>
 
@@ -88,33 +88,12 @@ void pool_imap(const std::string& name) {
     print(name, "ours", items / ours / 1e3, "k/s");
 }
 
-void locks(const std::string& name) {
-    constexpr int pairs = 2'000'000;
-    const mp::Lock lock;
-    const double ours = seconds([&] {
-        for (int i = 0; i < pairs; ++i) {
-            lock.acquire();
-            lock.release();
-        }
-    });
-    print(name, "ours", ours / pairs * 1e9, "ns");
-    mp::shm::RobustMutex bare;
-    const double limit = seconds([&] {
-        for (int i = 0; i < pairs; ++i) {
-            bare.lock();
-            bare.unlock();
-        }
-    });
-    print(name, "limit", limit / pairs * 1e9, "ns");
-}
-
 }  // namespace
 
 int main(int argc, char* argv[]) {
     mp::freeze_support();
     return benchmark::run({{"pool.map of 10^6 squares", pool_map},
                            {"pool.apply round trip", pool_apply},
-                           {"pool.imap_unordered, chunks of 1", pool_imap},
-                           {"lock and unlock, alone", locks}},
+                           {"pool.imap_unordered, chunks of 1", pool_imap}},
                           argc, argv);
 }

@@ -34,21 +34,9 @@ def pool_imap(name):
         measure.show(name, items / taken / 1e3, "k/s")
 
 
-def locks(name):
-    lock, pairs = mp.Lock(), 300_000
-
-    def run():
-        for _ in range(pairs):
-            lock.acquire()
-            lock.release()
-
-    measure.show(name, measure.timed(run) / pairs * 1e9, "ns")
-
-
 if __name__ == "__main__":
     measure.main({
         "pool.map of 10^6 squares": pool_map,
         "pool.apply round trip": pool_apply,
         "pool.imap_unordered, chunks of 1": pool_imap,
-        "lock and unlock, alone": locks,
     })

@@ -13,7 +13,7 @@ import textwrap
 
 from catalogue import GROUPS, OTHERS, Subject
 
-LESS_IS_BETTER = {"ns", "µs", "ms", "s", "%"}
+LESS_IS_BETTER = {"ns", "µs", "ms", "s", "%", "bytes"}
 
 
 class Figures:

@@ -4,6 +4,10 @@
 #include "conformance/helpers.hpp"
 #include "support/catch.hpp"
 
+#include <regex>
+#include <sstream>
+#include <string>
+
 namespace mp = multiprocessing;
 using namespace support;
 
@@ -23,4 +27,18 @@ TEST_CASE("_TestEvent.test_event", "[event][conformance]") {
     children.start([](const mp::Event& e) { e.set(); }, event);
     CHECK(event.wait(patient));
     CHECK(children.join());
+}
+
+TEST_CASE("_TestEvent.test_repr", "[event][conformance]") {
+    const mp::Event event;
+    const auto prints = [&](const std::string& pattern) {
+        std::ostringstream out;
+        out << event;
+        return std::regex_match(out.str(), std::regex(pattern));
+    };
+    CHECK(prints("<Event at 0x[0-9a-f]+ unset>"));
+    event.set();
+    CHECK(prints("<Event at 0x[0-9a-f]+ set>"));
+    event.clear();
+    CHECK(prints("<Event at 0x[0-9a-f]+ unset>"));
 }

@@ -24,13 +24,13 @@ public:
     struct Header {
         shm::Journal journal;
         shm::HeapState heap;
-        shm::Offset slabs = 0;
+        shm::CellState cells;
     };
 
     OwnCells()
         : segment(shm::Segment::create(std::uint64_t{1} << 32)),
           header(*new (segment.at<Header>(0)) Header{}), heap(segment, header.heap),
-          cells(segment, header.heap, header.slabs) {
+          cells(segment, header.heap, header.cells) {
         heap.format(sizeof(Header));
     }
     [[nodiscard]] shm::Transaction transaction() { return {segment, header.journal}; }
@@ -172,8 +172,16 @@ TEST_CASE("a transaction that fails takes no cell and frees none", "[shm][cells]
         static_cast<void>(own.cells.allocate(tx));
     }
     CHECK(own.slabs() == 1);
-    CHECK(own.header.slabs == 0);
+    CHECK(own.header.cells.slabs == 0);
     CHECK(own.cells.find(own.place_of(*cells[5]), serial) == cells[5]);
+    own.free(*cells[5]);
+    {
+        auto tx = own.transaction();
+        static_cast<void>(own.cells.allocate(tx));
+    }
+    CHECK(own.header.cells.slabs != 0);
+    cells[5] = &own.allocate();
+    CHECK(own.header.cells.slabs == 0);
     for (auto* cell : cells) own.free(*cell);
     CHECK(own.slabs() == 1);
 }
@@ -204,10 +212,10 @@ TEST_CASE("stale and forged tickets of cells are refused", "[shm][cells][ref]") 
         shm::Ticket another{gone.offset, gone.serial + 1};
         CHECK_THROWS_AS(shm::Ref::arrive(another), shm::StaleTicket);
     }
+    CHECK(leak.leaked() == 0);
     const auto in_its_place = shm::Ref::create(8);
     CHECK_THROWS_AS(shm::Ref::copy(gone), shm::StaleTicket);
     CHECK_THROWS_AS(shm::Ref::arrive(gone), shm::StaleTicket);
     shm::abandon(gone);
     CHECK(in_its_place.counted().counts == 1);
-    CHECK(leak.leaked() == 0);
 }

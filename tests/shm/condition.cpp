@@ -43,7 +43,7 @@ struct Monitor {
     }
     std::uint64_t notify(std::uint64_t count) {
         lock.acquire(os::Deadline::never());
-        const auto woke = condition.notify(count);
+        const auto woke = condition.notify(lock, count);
         lock.release();
         return woke;
     }
@@ -163,9 +163,9 @@ TEST_CASE("one killed between notification and lock leaves nothing", "[shm][cond
         Children doomed = wait_in_children(monitor, 1);
         REQUIRE(monitor->await_waiting(1));
         monitor->lock.acquire(os::Deadline::never());
-        CHECK(monitor->condition.notify(1) == 1);
+        CHECK(monitor->condition.notify(monitor->lock, 1) == 1);
         doomed[0]->kill_and_wait();
-        CHECK(monitor->condition.notify(1) == 0);
+        CHECK(monitor->condition.notify(monitor->lock, 1) == 0);
         monitor->lock.release();
     }
     CHECK(leak.leaked() == 0);
@@ -177,7 +177,7 @@ TEST_CASE("a notifier that is killed with the lock holds nobody up", "[shm][cond
     REQUIRE(monitor->await_waiting(2));
     Child notifier([&] {
         monitor->lock.acquire(os::Deadline::never());
-        monitor->condition.notify(1);
+        monitor->condition.notify(monitor->lock, 1);
         die();
     });
     CHECK(notifier.wait() == -SIGKILL);

@@ -154,14 +154,20 @@ class NoLeak {
 public:
     NoLeak() {
         static_cast<void>(shm::Ref::create(8));
-        before_ = allocated();
+        before_ = in_use();
     }
-    [[nodiscard]] std::int64_t leaked() const {
-        return static_cast<std::int64_t>(allocated()) - static_cast<std::int64_t>(before_);
-    }
+    /// In bytes; with the cells in use, for their slabs do not tell.
+    [[nodiscard]] std::int64_t leaked() const { return in_use() - before_; }
 
 private:
-    std::uint64_t before_ = 0;
+    [[nodiscard]] static std::int64_t in_use() {
+        const shm::Arena& arena = shm::Arena::instance();
+        const shm::Transaction tx = arena.transaction();
+        const shm::ArenaHeader& header = arena.header();
+        return static_cast<std::int64_t>(header.heap.allocated + 32 * header.cells.used);
+    }
+
+    std::int64_t before_ = 0;
 };
 
 }  // namespace support

@@ -158,7 +158,7 @@ TEST_CASE("killed anywhere where a slab of cells comes or goes, nothing is left"
         const auto fill = [&] {
             do {
                 full.push_back(shm::Ref::create(8));
-            } while (shm::Arena::instance().header().slabs != 0);
+            } while (shm::Arena::instance().header().cells.slabs != 0);
             last = full.back().depart();
             full.pop_back();
             before = allocated();
@@ -239,7 +239,7 @@ TEST_CASE("killed anywhere in waiting on a condition, it is nobody's to wake",
                       },
                       [&] {
                           CHECK(monitor->lock.acquire(os::Deadline::passed()));
-                          CHECK(monitor->condition.notify(5) == 0);
+                          CHECK(monitor->condition.notify(monitor->lock, 5) == 0);
                           monitor->lock.release();
                           CHECK(leak.leaked() == with_monitor);
                       });
@@ -259,7 +259,7 @@ TEST_CASE("killed anywhere in a notification, who waits is woken once and by the
         const auto monitor = shm::Shared<Monitor>::make(0);
         const auto notify = [&] {
             monitor->lock.acquire(os::Deadline::passed());
-            const auto woken = monitor->condition.notify(1);
+            const auto woken = monitor->condition.notify(monitor->lock, 1);
             monitor->lock.release();
             return woken;
         };

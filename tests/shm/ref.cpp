@@ -198,6 +198,33 @@ TEST_CASE("handles in many threads", "[shm][ref][threads]") {
     CHECK(leak.leaked() == 0);
 }
 
+TEST_CASE("copies of a handle come and go in many threads", "[shm][ref][threads]") {
+    const NoLeak leak;
+    std::vector<std::thread> threads;
+    {
+        const shm::Ref first = shm::Ref::create(8);
+        const shm::Ticket ticket = shm::Arena::instance().ticket(first.counted());
+        std::atomic<int> ready{0};
+        for (int t = 0; t < 4; ++t) {
+            threads.emplace_back([&] {
+                for (++ready; ready != 4;) std::this_thread::yield();
+                for (int i = 0; i < 300'000; ++i) {
+                    shm::Ref another = first;
+                    const shm::Ref third = another;
+                    another = shm::Ref();
+                }
+            });
+        }
+        for (auto& thread : threads) thread.join();
+        REQUIRE(exists(ticket));
+        CHECK(handles(first) == 1);
+        threads.clear();
+        for (int t = 0; t < 4; ++t) threads.emplace_back([copy = first] {});
+    }
+    for (auto& thread : threads) thread.join();  // whoever is the last to have one
+    CHECK(leak.leaked() == 0);
+}
+
 TEST_CASE("forks while other threads make and drop handles", "[shm][ref][threads]") {
     const NoLeak leak;
     {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// The futex, shared between processes: sleep until a word changes, wake those who sleep on it.
+// The futex, shared between processes: sleep until a word changes, wake those who sleep on it,
+// or have them wait for another.
 #pragma once
 
 #include <multiprocessing/os/clock.hpp>
@@ -37,6 +38,14 @@ inline bool futex_wait(const std::atomic<std::uint32_t>& word, std::uint32_t exp
 inline int futex_wake(const std::atomic<std::uint32_t>& word, int count = INT_MAX) noexcept {
     const long woken = ::syscall(SYS_futex, &word, FUTEX_WAKE, count, nullptr, nullptr, 0);
     return woken < 0 ? 0 : static_cast<int>(woken);
+}
+
+/// Lets one who sleeps on `from` sleep on at `to`, its deadline as it was. Returns how many did:
+/// none if nobody slept, or `from` is not `expected`.
+inline int futex_requeue(const std::atomic<std::uint32_t>& from, std::uint32_t expected,
+                         const std::atomic<std::uint32_t>& to) noexcept {
+    const long moved = ::syscall(SYS_futex, &from, FUTEX_CMP_REQUEUE, 0, 1l, &to, expected);
+    return moved < 0 ? 0 : static_cast<int>(moved);
 }
 
 }  // namespace multiprocessing::os

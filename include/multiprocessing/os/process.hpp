@@ -34,6 +34,16 @@ namespace multiprocessing::os {
     return static_cast<int>(::syscall(SYS_gettid));
 }
 
+/// Is the calling thread the one that its process began with, by exec or by fork?
+[[nodiscard]] inline bool in_main_thread() noexcept { return this_thread_id() == this_pid(); }
+/// The name that the kernel has of the calling thread, which pthread_setname_np(3) gives; at most
+/// 15 characters.
+[[nodiscard]] inline std::string this_thread_name() {
+    char name[16] = {};
+    ::pthread_getname_np(::pthread_self(), name, sizeof name);
+    return name;
+}
+
 /// A descriptor that becomes readable when the process ends.
 [[nodiscard]] inline Fd open_pidfd(int pid) {
     Fd fd(static_cast<int>(bound<&::syscall>(SYS_pidfd_open, pid, 0)));

@@ -159,6 +159,10 @@ public:
     void adopt(const LogSettings& settings);
     /// How the name of this process is found; it is MainProcess until somebody knows better.
     void set_process_name(std::string (*function)()) noexcept { process_name_.store(function); }
+    [[nodiscard]] std::string process_name() const {
+        const auto name = process_name_.load();
+        return name != nullptr ? name() : "MainProcess";
+    }
 
 private:
     [[nodiscard]] Outlet outlet() const;
@@ -249,9 +253,7 @@ inline void Log::write(int level, const std::function<std::string()>& message,
     try {
         const Outlet now = outlet();
         if (!now) return;
-        const auto name = process_name_.load();
-        now->write(
-            {level, name != nullptr ? name() : "MainProcess", os::this_pid(), message(), where});
+        now->write({level, process_name(), os::this_pid(), message(), where});
     } catch (const abi::__forced_unwind&) {
         throw;  // a thread that is cancelled goes on unwinding
     } catch (const std::exception& error) {

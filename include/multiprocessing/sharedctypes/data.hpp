@@ -60,14 +60,20 @@ public:
     using travels_as_handle = void;
 
 protected:
-    // In the arena, followed by the objects.
-    struct alignas(64) Head {
+    // In the arena, followed by the objects: on the lock's cache line what fits there, so that who
+    // takes the lock has them too, and from the next on what does not.
+    struct alignas(32) Head {
         shm::UserLock lock{true};  // first, where an AnyLock looks for it
         std::uint64_t count;
         explicit Head(std::uint64_t size) noexcept : count(size) {}
     };
-    static_assert(alignof(T) <= alignof(Head),
-                  "what stands in shared memory is aligned to 64 bytes");
+    static constexpr std::size_t line = 64;
+    static_assert(alignof(T) <= line, "what stands in shared memory is aligned to 64 bytes");
+    static_assert(sizeof(Head) == line / 2);
+    [[nodiscard]] static constexpr std::size_t place_of(std::size_t count) noexcept {
+        return alignof(T) <= sizeof(Head) && count <= sizeof(Head) / sizeof(T) ? sizeof(Head)
+                                                                               : line;
+    }
 
     explicit SharedData(pickle::Unread) noexcept {}
     SharedData(std::size_t count, no_lock_t);
@@ -102,7 +108,7 @@ private:
     void load_handle(pickle::IArchive& archive);
     void find_data() noexcept {
         data_ = std::launder(
-            reinterpret_cast<T*>(reinterpret_cast<std::byte*>(&*head_) + sizeof(Head)));
+            reinterpret_cast<T*>(reinterpret_cast<std::byte*>(&*head_) + place_of(count())));
     }
 
     shm::Shared<Head> head_;
@@ -116,7 +122,7 @@ template <class T>
 SharedData<T>::SharedData(std::size_t count, no_lock_t) {
     constexpr std::size_t most = (std::size_t{1} << 48) / sizeof(T);
     if (count > most) throw std::bad_alloc();
-    head_ = shm::Shared<Head>::make(count * sizeof(T), count);
+    head_ = shm::Shared<Head>::make(place_of(count) - sizeof(Head) + count * sizeof(T), count);
     find_data();
     // The block may have served before. Zeros are what trivially copyable objects begin as in
     // Python.
@@ -141,7 +147,8 @@ void SharedData<T>::save_handle(pickle::OArchive& archive) const {
 template <class T>
 void SharedData<T>::load_handle(pickle::IArchive& archive) {
     shm::Shared<Head> head(pickle::load_ref(archive, sizeof(Head)));
-    if (head->count > (head.size() - sizeof(Head)) / sizeof(T)) {
+    const std::uint64_t before = place_of(static_cast<std::size_t>(head->count));
+    if (before > head.size() || head->count > (head.size() - before) / sizeof(T)) {
         throw UnpicklingError("the message names a shared array of another size");
     }
     head_ = std::move(head);

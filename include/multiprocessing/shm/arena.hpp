@@ -68,7 +68,7 @@ struct ArenaHeader {
     std::uint64_t id;      // random: an arena's handles mean nothing in another
     Journal journal;
     HeapState heap;
-    Offset slabs;  // those with free cells
+    CellState cells;
     SelectorWords selectors;
     Offset doomed;         // blocks that nobody can reach any more, freed piece by piece
     std::uint64_t next_slot;
@@ -100,7 +100,7 @@ public:
 
     [[nodiscard]] Transaction transaction() const { return {segment_, header_.journal}; }
     [[nodiscard]] Heap heap() const { return {segment_, header_.heap}; }
-    [[nodiscard]] Cells cells() const { return {segment_, header_.heap, header_.slabs}; }
+    [[nodiscard]] Cells cells() const { return {segment_, header_.heap, header_.cells}; }
 
     /// A block on the list `owner`, a word of the arena.
     Block& allocate(Transaction& tx, std::uint64_t size, Offset& owner) const;

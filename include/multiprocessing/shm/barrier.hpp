@@ -4,8 +4,8 @@
 // while it waits breaks the barrier for the rest instead of hanging them.
 #pragma once
 
+#include <multiprocessing/shm/process_mutex.hpp>
 #include <multiprocessing/shm/processes.hpp>
-#include <multiprocessing/shm/robust_mutex.hpp>
 #include <multiprocessing/shm/wait.hpp>
 
 #include <atomic>
@@ -61,7 +61,7 @@ private:
     }
     void unlock() noexcept { mutex_.unlock(); }
 
-    RobustMutex mutex_;
+    ProcessMutex mutex_;
     WaitWord changed_;
     std::atomic<State> state_{State::filling};
     std::uint32_t parties_;

@@ -13,14 +13,19 @@
 
 namespace multiprocessing::shm {
 
-/// A view of the slabs, as Heap is of the blocks. `slabs` is the list of those with free cells; it
-/// has an empty slab only if that is the only one there, so that memory in use says what is in use.
+/// The shared part.
+struct CellState {
+    Offset slabs = 0;        // those with free cells; an empty one only if it is the only one
+    std::uint64_t used = 0;  // cells in use
+};
+
+/// A view of the slabs, as Heap is of the blocks.
 class Cells {
 public:
     static constexpr std::uint64_t payload_bytes = 16;
 
-    Cells(const Segment& segment, HeapState& heap, Offset& slabs)
-        : segment_(segment), heap_(segment, heap), slabs_(slabs) {}
+    Cells(const Segment& segment, HeapState& heap, CellState& state)
+        : segment_(segment), heap_(segment, heap), state_(state) {}
 
     /// Whether what is counted at that place can be a cell; if not it is a block.
     [[nodiscard]] static bool is_cell(Offset offset) noexcept { return offset % cell_bytes == 0; }
@@ -64,19 +69,19 @@ private:
 
     const Segment& segment_;
     Heap heap_;
-    Offset& slabs_;
+    CellState& state_;
 };
 
 inline Block& Cells::make_slab(Transaction& tx) {
     Block& block = heap_.allocate(tx, slab_bytes - sizeof(Block));
     heap_.make_slab(tx, block);
     slab(block) = {};  // nobody's yet, so without the journal
-    heap_.hang(tx, slabs_, block);
+    heap_.hang(tx, state_.slabs, block);
     return block;
 }
 
 inline Counted& Cells::allocate(Transaction& tx) {
-    Block& block = slabs_ != 0 ? *segment_.at<Block>(slabs_) : make_slab(tx);
+    Block& block = state_.slabs != 0 ? *segment_.at<Block>(state_.slabs) : make_slab(tx);
     Slab& home = slab(block);
     Offset place = home.free;
     if (place != 0) {
@@ -89,6 +94,7 @@ inline Counted& Cells::allocate(Transaction& tx) {
     heap_.renew(tx, cell);
     tx.set(cell.counts, 0);
     tx.set(home.used, home.used + 1);
+    tx.set(state_.used, state_.used + 1);
     if (home.used == cells) heap_.unhang(tx, block);
     return cell;
 }
@@ -99,9 +105,9 @@ inline Offset Cells::free(Transaction& tx, Counted& cell) {
     Slab& home = slab(block);
     Block* superfluous = nullptr;
     if (home.used == cells) {
-        Block* const first = slabs_ != 0 ? segment_.at<Block>(slabs_) : nullptr;
+        Block* const first = state_.slabs != 0 ? segment_.at<Block>(state_.slabs) : nullptr;
         if (first != nullptr && slab(*first).used == 0) superfluous = first;
-        heap_.hang(tx, slabs_, block);
+        heap_.hang(tx, state_.slabs, block);
     } else if (home.used == 1 && (block.next != 0 || block.previous != 0)) {
         superfluous = &block;
     }
@@ -109,6 +115,7 @@ inline Offset Cells::free(Transaction& tx, Counted& cell) {
     tx.set(cell.counts, home.free);
     tx.set(home.free, place);
     tx.set(home.used, home.used - 1);
+    tx.set(state_.used, state_.used - 1);
     if (superfluous == nullptr) return 0;
     heap_.unhang(tx, *superfluous);
     heap_.free(tx, *superfluous);

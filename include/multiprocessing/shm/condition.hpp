@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// A condition variable in the arena: a list of waiters, oldest first, each with a word of its own to
-// sleep on. So notify(n) wakes n that wait and no other, and passes over the dead.
+// A condition variable in the arena: a list of waiters, oldest first, each with a word of its own
+// to sleep on. So notify(n) wakes n that wait and no other, and passes over the dead. Who has been
+// notified sleeps on until the lock is released: it could do nothing before.
 #pragma once
 
+#include <multiprocessing/os/futex.hpp>
 #include <multiprocessing/shm/arena.hpp>
 #include <multiprocessing/shm/processes.hpp>
 #include <multiprocessing/shm/user_lock.hpp>
 #include <multiprocessing/shm/wait.hpp>
 
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <new>
 
@@ -24,16 +27,20 @@ public:
     [[nodiscard]] std::uint64_t waiting() noexcept {
         return std::atomic_ref(waiting_).load(std::memory_order_relaxed);
     }
-    /// Wakes at most `count` waiters; returns how many.
-    std::uint64_t notify(std::uint64_t count);
+    /// Lets at most `count` waiters go, once they get the lock; returns how many.
+    std::uint64_t notify(UserLock& lock, std::uint64_t count);
 
 private:
     struct Waiter {
         Offset next = 0;
         std::uint64_t notified = 0;  // part of the transaction that takes it off the list
         HolderId process;
-        WaitWord word{};
         explicit Waiter(HolderId id) noexcept : process(id) {}
+        /// The half of `notified` that changes, for the kernel to look at.
+        [[nodiscard]] const std::atomic<std::uint32_t>& word() const noexcept {
+            return reinterpret_cast<const std::atomic<std::uint32_t>*>(
+                &notified)[std::endian::native == std::endian::little ? 0 : 1];
+        }
     };
 
     [[nodiscard]] static Waiter& waiter(Offset block) {
@@ -55,7 +62,13 @@ inline bool ConditionState::wait(UserLock& lock, os::Deadline deadline) {
     const auto notified = [&me] {
         return std::atomic_ref(me.notified).load(std::memory_order_acquire) != 0;
     };
-    me.word.wait(notified, deadline);
+    // Who yields is not the next to run where there is but one processor.
+    bool gone = notified() || (!one_processor() && !deadline.expired() && Spin::until(notified));
+    while (!gone && !deadline.expired()) {
+        // A nap, for a notifier that is killed before its call of the kernel.
+        os::futex_wait(me.word(), 0, os::Deadline::after(patience).earlier(deadline));
+        gone = notified();
+    }
     lock.restore(depth);
     // Only now: between the deadline and the lock somebody may have counted on this waiter. And inside
     // a transaction: what a notifier did who was killed before its end is undone.
@@ -67,7 +80,7 @@ inline bool ConditionState::wait(UserLock& lock, os::Deadline deadline) {
     return result;
 }
 
-inline std::uint64_t ConditionState::notify(std::uint64_t count) {
+inline std::uint64_t ConditionState::notify(UserLock& lock, std::uint64_t count) {
     const Arena& arena = Arena::instance();
     Processes& processes = Processes::instance();
     // An empty list may be what a notifier has left who was killed before its end, and is looked at
@@ -79,16 +92,15 @@ inline std::uint64_t ConditionState::notify(std::uint64_t count) {
     };
     std::uint64_t woken = 0;
     while (woken < count && anybody()) {
-        const Offset first = first_;
-        const HolderId process = waiter(first).process;
-        const bool lives = process == self() || processes.alive(process);
         Transaction tx = arena.transaction();
-        if (first_ != first) continue;  // the lock has changed hands behind its owner's back
+        const Offset first = first_;
+        if (first == 0) break;
         Waiter& next = waiter(first);
         Block& block = *arena.at<Block>(first);
+        const HolderId process = next.process;
         strike(tx, first);
         ProcessSlot& home = processes.slot(process);
-        if (!lives || home.holder != process) {
+        if (home.holder != process) {
             arena.destroy(tx, block);
             continue;
         }
@@ -97,8 +109,11 @@ inline std::uint64_t ConditionState::notify(std::uint64_t count) {
         arena.hang(tx, home.owned, block);
         tx.set(next.notified, 1);
         tx.commit();
-        next.word.notify_one();  // not later: until the mutex is free the block stays
-        ++woken;
+        // Not later: until the mutex is free the block stays.
+        const bool slept = lock.line_up(next.word(), 1);
+        tx.unlock();
+        // Who sleeps lives. Of the rest it has to be asked, which takes longer than all else here.
+        if (slept || process == self() || processes.alive(process)) ++woken;
     }
     return woken;
 }

@@ -24,12 +24,11 @@ public:
     void clear() noexcept { state_.fetch_and(~std::uint64_t{1}, std::memory_order_acq_rel); }
     bool wait(os::Deadline deadline) {
         const std::uint64_t times = state_.load(std::memory_order_acquire) >> 1;
-        return waiting_.wait(
-            [&] {
-                const std::uint64_t seen = state_.load(std::memory_order_acquire);
-                return (seen & 1) != 0 || seen >> 1 != times;
-            },
-            deadline);
+        const auto ready = [&] {
+            const std::uint64_t seen = state_.load(std::memory_order_acquire);
+            return (seen & 1) != 0 || seen >> 1 != times;
+        };
+        return waiting_.wait_for_signal(ready, deadline);
     }
 
 private:

@@ -26,7 +26,25 @@ class LockWord {
 public:
     /// Takes the lock for this process. A holder that has ended is noticed within `patience`; then
     /// abandoned() is true until the next release.
-    Taken acquire(os::Deadline deadline);
+    Taken acquire(os::Deadline deadline) {
+        const HolderId me = self();
+        std::uint32_t seen = 0;
+        if (word_.compare_exchange_strong(seen, me, std::memory_order_acquire)) [[likely]] {
+            return {true};
+        }
+        return wait(deadline, me);
+    }
+    /// Takes it for one that line_up() may have put among those who wait for it: there may be more.
+    Taken acquire_from_the_line() { return wait(os::Deadline::never(), self() | contended); }
+    /// By who holds the lock: who sleeps on `word` as long as that is `expected` sleeps until the
+    /// lock is released instead. False if nobody does.
+    bool line_up(const std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept {
+        if (os::futex_requeue(word, expected, word_) == 0) return false;
+        // Not before: the holder has not released it yet. Should it be killed now, the sleeper's
+        // nap ends.
+        word_.fetch_or(contended, std::memory_order_relaxed);
+        return true;
+    }
     /// Lets the next one in. Returns false if the lock was not taken.
     bool release() noexcept;
 
@@ -41,39 +59,41 @@ public:
     }
 
 private:
+    /// The rest of acquire(): `mine` is what the word is to be.
+    Taken wait(os::Deadline deadline, std::uint32_t mine);
+
     static constexpr std::uint32_t contended = ~holder_mask;
 
     std::atomic<std::uint32_t> word_{0};
     std::atomic<std::uint32_t> abandoned_{0};
 };
 
-inline Taken LockWord::acquire(os::Deadline deadline) {
-    const HolderId me = self();
+inline Taken LockWord::wait(os::Deadline deadline, std::uint32_t mine) {
     std::uint32_t seen = 0;
-    if (word_.compare_exchange_strong(seen, me, std::memory_order_acquire)) return {true};
+    const auto take = [&] {
+        seen = word_.load(std::memory_order_relaxed);
+        return (seen & holder_mask) == 0 &&
+               word_.compare_exchange_strong(seen, mine | (seen & contended),
+                                             std::memory_order_acquire);
+    };
+    if (take()) return {true};
     if (deadline.expired()) {
         // A poll still notices the dead: it is the only look that some waiters ever take.
         if ((seen & holder_mask) == 0 || alive(seen & holder_mask)) return {false};
     } else {
-        auto ready = [&] {
-            seen = 0;
-            return word_.load(std::memory_order_relaxed) == 0 &&
-                   word_.compare_exchange_strong(seen, me, std::memory_order_acquire);
-        };
-        if (Spin::until(ready)) return {true};
+        if (LongSpin::until(take)) return {true};
     }
+    // Others may sleep too, so whoever takes it after a sleep leaves the flag up.
+    mine |= contended;
     bool look = false;
     for (;;) {
         seen = word_.load(std::memory_order_relaxed);
-        // Others may sleep too, so whoever takes it after a sleep leaves the flag up.
         if ((seen & holder_mask) == 0) {
-            if (word_.compare_exchange_weak(seen, me | contended, std::memory_order_acquire)) {
-                return {true};
-            }
+            if (word_.compare_exchange_weak(seen, mine, std::memory_order_acquire)) return {true};
             continue;
         }
         if ((look || deadline.expired()) && !alive(seen & holder_mask)) {
-            if (!word_.compare_exchange_strong(seen, me | contended, std::memory_order_acquire)) {
+            if (!word_.compare_exchange_strong(seen, mine, std::memory_order_acquire)) {
                 continue;
             }
             // Who is killed between the two has abandoned it in turn.

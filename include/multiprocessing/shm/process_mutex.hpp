@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// A mutex in shared memory for critical sections of a few nanoseconds: a word that names the process
-// of its holder, so that who waits finds out when that has died. Half the price of a robust pthread
-// mutex, which keeps a list of what each thread holds. For the two ends of a ring.
+// A mutex in shared memory for critical sections of a few nanoseconds: a word that names the
+// process of its holder, so that who waits finds out when that has died. Half the price of a robust
+// pthread mutex, which keeps a list of what each thread holds. For the two ends of a ring, the
+// books of a bounded semaphore and the seats of a barrier.
 #pragma once
 
 #include <multiprocessing/os/futex.hpp>

@@ -5,19 +5,22 @@
 // back.
 #pragma once
 
+#include <multiprocessing/shm/cells.hpp>
+#include <multiprocessing/shm/process_mutex.hpp>
 #include <multiprocessing/shm/processes.hpp>
-#include <multiprocessing/shm/robust_mutex.hpp>
 #include <multiprocessing/shm/wait.hpp>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <new>
 #include <span>
 
 namespace multiprocessing::shm {
 
-/// The shared object; a bounded one is followed by a share for each process that may hold permits.
+/// The shared object; a bounded one is followed by a mutex and a share for each process that may
+/// hold permits.
 class SemaphoreState {
 public:
     static constexpr std::uint32_t most = 0x7fff'ffff;  // SEM_VALUE_MAX
@@ -27,6 +30,7 @@ public:
     /// Bounded, and at its bound.
     SemaphoreState(std::uint32_t bound, std::uint32_t shares) noexcept
         : value_(bound), bound_(bound), shares_(shares) {
+        new (&mutex()) ProcessMutex;
         for (auto& share : this->shares()) share.store(0, std::memory_order_relaxed);
     }
     /// As many as there can be processes with a permit.
@@ -34,9 +38,14 @@ public:
         return std::clamp(bound, std::uint32_t{1}, static_cast<std::uint32_t>(ArenaHeader::slots));
     }
     [[nodiscard]] static std::uint64_t extra_bytes(std::uint32_t shares) noexcept {
-        return shares * sizeof(Share);
+        return sizeof(ProcessMutex) + shares * sizeof(Share);
+    }
+    /// With what follows.
+    [[nodiscard]] std::uint64_t bytes() const noexcept {
+        return sizeof(SemaphoreState) + (is_bounded() ? extra_bytes(shares_) : 0);
     }
 
+    [[nodiscard]] bool is_bounded() const noexcept { return shares_ != 0; }
     [[nodiscard]] std::uint32_t bound() const noexcept { return bound_; }
     [[nodiscard]] std::uint32_t value() {
         if (is_bounded() && available() != bound_) static_cast<void>(reclaim());
@@ -51,12 +60,15 @@ private:
     // `value_` follows, and is counted anew when somebody was killed in between.
     using Share = std::atomic<std::uint64_t>;
 
-    [[nodiscard]] bool is_bounded() const noexcept { return shares_ != 0; }
     [[nodiscard]] std::uint32_t available() const noexcept {
         return value_.load(std::memory_order_relaxed);
     }
+    // Guards the shares.
+    [[nodiscard]] ProcessMutex& mutex() noexcept {
+        return *reinterpret_cast<ProcessMutex*>(this + 1);
+    }
     [[nodiscard]] std::span<Share> shares() noexcept {
-        return {reinterpret_cast<Share*>(this + 1), shares_};
+        return {reinterpret_cast<Share*>(&mutex() + 1), shares_};
     }
     [[nodiscard]] static std::uint32_t count_of(const Share& share) noexcept {
         return static_cast<std::uint32_t>(share.load(std::memory_order_relaxed));
@@ -77,17 +89,17 @@ private:
 
     friend class std::lock_guard<SemaphoreState>;
     void lock() {
-        if (mutex_.lock()) count_anew();
+        if (mutex().lock()) count_anew();
     }
-    void unlock() noexcept { mutex_.unlock(); }
+    void unlock() noexcept { mutex().unlock(); }
 
-    RobustMutex mutex_;  // guards the shares
     WaitWord waiting_;
     std::atomic<std::uint32_t> value_;
     std::uint32_t bound_;
     std::uint32_t shares_;
 };
-static_assert(sizeof(SemaphoreState) % alignof(std::uint64_t) == 0, "shares follow");
+static_assert(sizeof(SemaphoreState) == Cells::payload_bytes, "semaphores there may be many of");
+static_assert(sizeof(ProcessMutex) % alignof(std::uint64_t) == 0, "shares follow");
 
 inline bool SemaphoreState::acquire(os::Deadline deadline) {
     if (!is_bounded()) return waiting_.wait([this] { return take(); }, deadline);

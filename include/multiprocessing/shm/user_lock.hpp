@@ -33,13 +33,18 @@ public:
     [[nodiscard]] bool abandoned() const noexcept { return word_.abandoned(); }
     /// May the caller release it and wait on a condition of it? A plain lock is its process's.
     [[nodiscard]] bool is_mine() const {
-        return word_.holder() == self() &&
-               (!recursive() || thread_.load(std::memory_order_relaxed) == this_thread());
+        return is_this_process_s() && (!recursive() || is_this_thread_s());
     }
+    /// Did a thread of this process take it, and was it the calling one?
+    [[nodiscard]] bool is_this_process_s() const { return word_.holder() == self(); }
+    [[nodiscard]] bool is_this_thread_s() const {
+        return is_this_process_s() && thread_.load(std::memory_order_relaxed) == this_thread();
+    }
+    /// How often the owner of a recursive one has taken it; meant for that thread.
+    [[nodiscard]] std::uint32_t depth() const noexcept { return raw_depth() & ~recursive_flag; }
 
     Taken acquire(os::Deadline deadline) {
-        if (!recursive()) return word_.acquire(deadline);
-        if (is_mine()) {
+        if (recursive() && is_mine()) {
             set_depth(depth() + 1);
             return {true};
         }
@@ -69,22 +74,26 @@ public:
         return held;
     }
     void restore(std::uint32_t held) {
-        word_.acquire(os::Deadline::never());
-        if (recursive()) take(held);
+        word_.acquire_from_the_line();
+        take(held);
+    }
+
+    /// As LockWord::line_up().
+    bool line_up(const std::atomic<std::uint32_t>& word, std::uint32_t expected) noexcept {
+        return word_.line_up(word, expected);
     }
 
 private:
     static constexpr std::uint32_t recursive_flag = std::uint32_t{1} << 31;
 
     void take(std::uint32_t held) noexcept {
+        // Of a plain lock it is for who prints it.
         thread_.store(this_thread(), std::memory_order_relaxed);
-        set_depth(held);
+        if (recursive()) set_depth(held);
     }
     [[nodiscard]] std::uint32_t raw_depth() const noexcept {
         return depth_.load(std::memory_order_relaxed);
     }
-    // Meant for the owning thread.
-    [[nodiscard]] std::uint32_t depth() const noexcept { return raw_depth() & ~recursive_flag; }
     void set_depth(std::uint32_t depth) noexcept {
         depth_.store(depth | recursive_flag, std::memory_order_relaxed);
     }

@@ -38,8 +38,9 @@ inline constexpr std::chrono::milliseconds patience{50};
 /// so spinning pays where answers are quick, and is given up where they are not. Now and then it is
 /// tried again at full length: two who have given it up would else sleep for each other for ever.
 ///
-/// At most `most` steps, at least `least`, and one in `between_yields` is for others to run.
-template <int most, int least, int between_yields>
+/// At most `most` steps, at least `least`, and one in `between_yields` is for others to run. Steps
+/// grow from one pause to `longest`.
+template <int most, int least, int between_yields, int longest = 1>
 class Spinning {
 public:
     template <class Ready>
@@ -50,7 +51,7 @@ public:
     template <class Ready>
     static int steps_until(Ready& ready) {
         const bool alone = one_processor();
-        for (int step = 0; step < steps_; ++step) {
+        for (int step = 0, pauses = 1; step < steps_; ++step) {
             if (ready()) {
                 steps_ = std::min(steps_ * 2, most);
                 return step;
@@ -60,7 +61,8 @@ public:
             if (alone || step % between_yields == between_yields - 1) {
                 std::this_thread::yield();
             } else {
-                os::spin_pause();
+                for (int i = 0; i < pauses; ++i) os::spin_pause();
+                pauses = std::min(2 * pauses, longest);
             }
         }
         steps_ = ++failures_ % between_trials == 0 ? most : std::max(steps_ / 2, least);
@@ -75,6 +77,11 @@ private:
 
 /// For what is seen by a look at memory.
 using Spin = Spinning<1024, 64, 16>;
+
+/// For what is taken and given back by others again and again: who looks at it all the time takes
+/// their cache line from them each time, and who stays away for some turns of theirs costs them
+/// nothing.
+using LongSpin = Spinning<64, 4, 8, 32>;
 
 /// Keeps many who sleep at one place for long from looking up each by itself: they do so in turn. Shared
 /// by them, and only ever a hint.
@@ -132,7 +139,17 @@ public:
     bool wait(Ready ready, os::Deadline deadline) {
         return wait(std::move(ready), deadline, [] {});
     }
-    /// The same without the spin. `prepare` is called before the last look of each sleep.
+    /// The same for what is long in coming. Where there is but one processor it does not yield
+    /// before it sleeps: who yields is not the next to run when it is woken.
+    template <class Ready>
+    bool wait_for_signal(Ready ready, os::Deadline deadline) {
+        if (!one_processor()) return wait(std::move(ready), deadline);
+        if (ready()) return true;
+        if (deadline.expired()) return false;
+        return sleep_until(
+            ready, [] {}, deadline, [] {}, {});
+    }
+    /// Without the spin. `prepare` is called before the last look of each sleep.
     template <class Ready, class Prepare, class Idle>
     bool sleep_until(Ready ready, Prepare prepare, os::Deadline deadline, Idle idle, Naps naps);
 
