@@ -75,11 +75,16 @@ inline bool ConditionState::wait(UserLock& lock, os::Deadline deadline) {
     const auto notified = [&me] {
         return std::atomic_ref(me.notified).load(std::memory_order_acquire) != 0;
     };
-    me.word.wait(notified, deadline, [this] { pass_on(); });
-    lock.restore(depth);
-    // Only now: between the deadline and the lock somebody may have counted on this waiter. And inside
-    // a transaction: what a notifier did who was killed before its end is undone.
     const Arena& arena = Arena::instance();
+    // Inside a transaction it is for good: what a notifier did who was killed before its end is undone.
+    const auto for_good = [&] {
+        const Transaction whole = arena.transaction();
+        return notified();
+    };
+    while (me.word.wait(notified, deadline, [this] { pass_on(); }) && !for_good()) {
+    }
+    lock.restore(depth);
+    // Only now: between the deadline and the lock somebody may have counted on this waiter.
     Transaction tx = arena.transaction();
     const bool result = notified();
     result ? strike_told(tx, mine) : strike(tx, mine);
