@@ -30,14 +30,19 @@ public:
     [[nodiscard]] bool recursive() const noexcept { return recursive_ != 0; }
     [[nodiscard]] bool locked() const noexcept { return word_.locked(); }
     [[nodiscard]] bool abandoned() const noexcept { return word_.abandoned(); }
-    /// May the caller release it and wait on a condition of it? A plain lock is its process's.
+    /// Has the calling thread acquired it? That is who may wait on a condition of it; a plain lock may be
+    /// released by anybody.
     [[nodiscard]] bool is_mine() const {
         return word_.holder() == self() &&
-               (!recursive() || thread_.load(std::memory_order_relaxed) == this_thread());
+               thread_.load(std::memory_order_relaxed) == this_thread();
     }
 
     Taken acquire(os::Deadline deadline) {
-        if (!recursive()) return word_.acquire(deadline);
+        if (!recursive()) {
+            const Taken result = word_.acquire(deadline);
+            if (result) thread_.store(this_thread(), std::memory_order_relaxed);
+            return result;
+        }
         if (is_mine()) {
             ++depth_;
             return {true};
@@ -67,6 +72,7 @@ public:
     }
     void restore(std::uint32_t depth) {
         word_.acquire(os::Deadline::never());
+        thread_.store(this_thread(), std::memory_order_relaxed);
         if (recursive()) take(depth);
     }
 
