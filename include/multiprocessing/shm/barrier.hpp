@@ -162,6 +162,8 @@ inline bool BarrierState::find_dead() {
 
 inline void BarrierState::reset() {
     const auto lock = guard();
+    // All have come: nobody waits any more, as far as Python is concerned, unless the one that acts died.
+    if (state() == State::acting && !find_dead()) return;
     bool empty = true;
     for (const HolderId seat : seats()) empty = empty && seat == 0;
     if (empty) {
