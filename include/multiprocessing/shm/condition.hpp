@@ -11,10 +11,11 @@
 #include <multiprocessing/shm/wait.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <new>
-#include <vector>
+#include <span>
 
 namespace multiprocessing::shm {
 
@@ -59,7 +60,7 @@ private:
     void tell(Transaction& tx, Offset block, std::uint64_t notification);
     /// Has others told instead of those who have died since they were. Without the user's lock, too.
     void pass_on();
-    [[nodiscard]] Legacy find_legacy(const std::vector<HolderId>& dead) const;
+    [[nodiscard]] Legacy find_legacy(std::span<const HolderId> dead) const;
 
     Offset first_ = 0;
     Offset last_ = 0;
@@ -137,12 +138,18 @@ inline void ConditionState::pass_on() {
     looked_.store(os::Clock::now().time_since_epoch().count(), std::memory_order_relaxed);
     if (std::atomic_ref(told_).load(std::memory_order_relaxed) == 0) return;
     const Arena& arena = Arena::instance();
-    std::vector<HolderId> dead;
+    // Of more another look tells. Not a vector: nothing may be thrown without the user's lock.
+    std::array<HolderId, 32> processes;
+    auto end = processes.begin();
     {
         const Transaction whole = arena.transaction();
-        for (Offset at = told_; at != 0; at = waiter(at).next) dead.push_back(waiter(at).process);
+        for (Offset at = told_; at != 0 && end != processes.end(); at = waiter(at).next) {
+            const HolderId process = waiter(at).process;
+            if (std::find(processes.begin(), end, process) == end) *end++ = process;
+        }
     }
-    std::erase_if(dead, [](HolderId process) { return lives(process); });
+    end = std::remove_if(processes.begin(), end, [](HolderId process) { return lives(process); });
+    const std::span<const HolderId> dead(processes.begin(), end);
     while (!dead.empty()) {
         Legacy legacy;
         {
@@ -165,7 +172,7 @@ inline void ConditionState::pass_on() {
     }
 }
 
-inline ConditionState::Legacy ConditionState::find_legacy(const std::vector<HolderId>& dead) const {
+inline ConditionState::Legacy ConditionState::find_legacy(std::span<const HolderId> dead) const {
     for (Offset at = told_; at != 0; at = waiter(at).next) {
         const Waiter& one = waiter(at);
         if (std::find(dead.begin(), dead.end(), one.process) == dead.end()) continue;
