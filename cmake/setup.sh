@@ -88,9 +88,11 @@ has() {
     python3) command -v python3 >/dev/null 2>&1 ;;
     sanitizers)
         mkdir -p "$root/build"
-        echo 'int main() {}' | ${CXX:-false} -fsanitize=address,undefined \
-            -x c++ - -o "$root/build/sanitizers.probe" 2>/dev/null &&
+        for sanitizer in address,undefined thread; do
+            echo 'int main() {}' | ${CXX:-false} -fsanitize=$sanitizer \
+                -x c++ - -o "$root/build/sanitizers.probe" 2>/dev/null || return 1
             rm "$root/build/sanitizers.probe"
+        done
         ;;
     *) die "setup: nothing is known of $1" ;;
     esac

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <multiprocessing/synchronize.hpp>
 
+#include <multiprocessing/pool.hpp>
 #include <multiprocessing/queues.hpp>
 #include <multiprocessing/sharedctypes.hpp>
 
@@ -13,17 +14,23 @@
 #include <chrono>
 #include <cmath>
 #include <concepts>
+#include <condition_variable>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <limits>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include <sys/time.h>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -51,6 +58,55 @@ int threads_asleep() {
         count += after_name != std::string::npos && stat[after_name + 2] == 'S' ? 1 : 0;
     }
     return count;
+}
+
+// One of each, as they travel in an argument or a message.
+struct Everything {
+    mp::Lock lock;
+    mp::RLock rlock;
+    mp::Semaphore semaphore;
+    mp::BoundedSemaphore bounded;
+    mp::Condition condition;
+    mp::Condition over_lock{lock};
+    mp::Event event;
+    mp::Barrier barrier{1};
+    mp::Value<int> value{};
+
+    template <class Archive>
+    void serialize(Archive& archive, unsigned) {
+        archive & lock & rlock & semaphore & bounded & condition & over_lock & event & barrier & value;
+    }
+    // Returns how many times it has been used.
+    int use() const {
+        const std::scoped_lock all(rlock, semaphore, bounded, condition, value, over_lock);
+        EXPECT(lock.locked());
+        EXPECT(!condition.wait(0.001));
+        over_lock.notify();
+        EXPECT(barrier.wait() == 0);
+        event.set();
+        return ++value.value();
+    }
+    [[nodiscard]] bool is_as_new() const {
+        return !lock.locked() && !rlock.locked() && semaphore.get_value() == 1 &&
+               bounded.get_value() == 1 && !condition.locked() && barrier.n_waiting() == 0;
+    }
+};
+
+// In a child, while many signals come.
+void use_among_signals(const Everything& all) {
+    struct ::sigaction action {};
+    action.sa_handler = [](int) {};
+    ::sigaction(SIGALRM, &action, nullptr);
+    constexpr ::timeval often{0, 1000};
+    const ::itimerval timer{often, often};
+    ::setitimer(ITIMER_REAL, &timer, nullptr);
+    const auto takes = [](auto f) { EXPECT(elapsed([&] { EXPECT(!f()); }) >= 60ms); };
+    takes([&] { return all.lock.acquire(true, 60ms); });
+    takes([&] { return all.semaphore.acquire(true, 60ms); });
+    takes([&] { return all.bounded.acquire(true, 60ms); });
+    takes([&] { return all.event.wait(60ms); });
+    const std::lock_guard guard(all.condition);
+    takes([&] { return all.condition.wait(60ms); });
 }
 
 template <class L>
@@ -656,4 +712,301 @@ TEST_CASE("those who are notified together follow each other without a nap", "[c
                         })));
     }
     CHECK(best < 30ms);
+}
+
+TEST_CASE("a condition's lock is the thread's that acquired it, also where anybody may release it",
+          "[condition]") {
+    const mp::Lock lock;
+    const mp::Condition condition(lock);
+    lock.acquire();
+    std::thread([&] {
+        CHECK_THROWS_AS(condition.wait(0), mp::AssertionError);
+        CHECK_THROWS_AS(condition.notify(), mp::AssertionError);
+        lock.release();
+        lock.acquire();
+        condition.notify();
+    }).join();
+    CHECK(lock.locked());
+    CHECK_THROWS_AS(condition.notify_all(), mp::AssertionError);
+    lock.release();
+}
+
+TEST_CASE("a lock is tried until any point of time", "[lock]") {
+    const mp::Lock lock;
+    using Steady = std::chrono::steady_clock;
+    using System = std::chrono::system_clock;
+    CHECK(lock.try_lock_until(Steady::time_point::min()));
+    CHECK_FALSE(lock.try_lock_until(Steady::time_point::min()));
+    CHECK_FALSE(lock.try_lock_until(System::time_point::min()));
+    CHECK_FALSE(lock.try_lock_until(System::now() + 10ms));
+    std::thread other([&] { lock.release(); });
+    CHECK(lock.try_lock_until(Steady::time_point::max()));
+    other.join();
+    lock.release();
+}
+
+TEST_CASE("timeouts of any length", "[lock][semaphore][condition][event]") {
+    const Everything all;
+    const mp::Timeout none = GENERATE(mp::Timeout(-1e300), mp::Timeout(std::chrono::hours::min()), mp::Timeout(0));
+    const mp::Timeout endless =
+        GENERATE(mp::Timeout(1e300), mp::Timeout(std::chrono::hours::max()),
+                 mp::Timeout(std::numeric_limits<double>::infinity()), mp::Timeout(3.1e9));
+    CHECK(all.lock.acquire(true, endless));
+    CHECK(all.semaphore.acquire(true, endless));
+    CHECK(all.bounded.acquire(true, none));
+    CHECK(all.condition.acquire(none));
+    CHECK_FALSE(all.lock.acquire(true, none));
+    CHECK_FALSE(all.lock.acquire(false, endless));
+    CHECK_FALSE(all.semaphore.acquire(none));
+    CHECK_FALSE(all.semaphore.acquire(false, endless));
+    CHECK_FALSE(all.bounded.acquire(true, none));
+    CHECK_FALSE(all.condition.wait(none));
+    CHECK_FALSE(all.event.wait(none));
+    std::thread other([&] {
+        const std::lock_guard guard(all.condition);
+        all.condition.notify();
+        all.event.set();
+        all.lock.release();
+        all.semaphore.release();
+    });
+    CHECK(all.condition.wait(endless));
+    all.condition.release();
+    CHECK(all.event.wait(endless));
+    CHECK(all.event.wait(none));
+    CHECK(all.lock.acquire(true, endless));
+    CHECK(all.semaphore.acquire(true, endless));
+    other.join();
+    const mp::Barrier two(2);
+    CHECK_THROWS_AS(two.wait(none), mp::BrokenBarrierError);
+}
+
+TEST_CASE("a mistake changes nothing", "[lock][semaphore][condition]") {
+    const Everything all;
+    CHECK_THROWS_AS(all.lock.release(), mp::ValueError);
+    CHECK_THROWS_AS(all.rlock.release(), mp::AssertionError);
+    CHECK_THROWS_AS(all.bounded.release(), mp::ValueError);
+    CHECK_THROWS_AS(all.condition.release(), mp::AssertionError);
+    CHECK_THROWS_AS(all.over_lock.release(), mp::ValueError);
+    CHECK_THROWS_AS(all.value.release(), mp::AssertionError);
+    CHECK_THROWS_AS(all.condition.notify(), mp::AssertionError);
+    CHECK_THROWS_AS(all.lock.acquire(true, std::nan("")), mp::ValueError);
+    CHECK_THROWS_AS(all.condition.wait(std::nan("")), mp::ValueError);
+    CHECK(all.is_as_new());
+    CHECK(all.use() == 1);
+    CHECK(all.is_as_new());
+    const mp::BoundedSemaphore none(0);
+    CHECK(none.locked());
+    CHECK_THROWS_AS(none.release(), mp::ValueError);
+    CHECK_FALSE(none.acquire(false));
+}
+
+TEST_CASE("a predicate that comes true at the deadline is true", "[condition]") {
+    const mp::Condition condition;
+    const std::lock_guard guard(condition);
+    int calls = 0;
+    CHECK(condition.wait_for([&] { return ++calls > 1; }, 10ms));
+    CHECK(calls == 2);
+    CHECK_FALSE(condition.wait_for([&] { return ++calls > 3; }, 0));  // asked but once
+    CHECK(calls == 3);
+}
+
+TEST_CASE("signals interrupt no wait, and delay no timeout", "[lock][semaphore][condition][event]") {
+    const Everything all;
+    const std::scoped_lock taken(all.lock, all.semaphore, all.bounded);
+    Children children("fork");
+    children.start(use_among_signals, all);
+    CHECK(children.join());
+}
+
+TEST_CASE("locks and all else in what is sent", "[lock][queue][fork][spawn]") {
+    EVERY_START_METHOD;
+    const NoLeak leak;
+    {
+        using Message = std::map<std::string, std::vector<std::optional<Everything>>>;
+        const Everything all;
+        const mp::Queue<Message> queue;
+        Children children(method);
+        children.start(
+            [](const mp::Queue<Message>& q, const Everything& same) {
+                const Message message = q.get();
+                for (const auto& one : message.at("some")) {
+                    if (one) one->use();
+                }
+                same.use();
+            },
+            queue, all);
+        queue.put(Message{{"some", {all, std::nullopt, all}}, {"none", {}}});
+        CHECK(children.join());
+        CHECK(all.value.value() == 3);
+        CHECK(all.event.is_set());
+        CHECK(all.is_as_new());
+    }
+    CHECK(leak.leaked() == 0);
+}
+
+TEST_CASE("what a process has made outlives it", "[lock][queue][fork][spawn]") {
+    EVERY_START_METHOD;
+    const mp::Queue<Everything> queue;
+    Children children(method);
+    children.start(
+        [](const mp::Queue<Everything>& q) {
+            const Everything mine;
+            mine.use();
+            q.put(mine);
+        },
+        queue);
+    CHECK(children.join());
+    const Everything all = queue.get(patient);
+    CHECK(all.is_as_new());
+    CHECK(all.use() == 2);
+    children.start([](const Everything& same) { EXPECT(same.is_as_new()); }, all);
+    CHECK(children.join());
+}
+
+TEST_CASE("tasks of a pool use them", "[lock][pool][fork][spawn]") {
+    EVERY_START_METHOD;
+    const Everything all;
+    const mp::Pool pool = mp::get_context(method).Pool(2);
+    CHECK(pool.apply([](const Everything& same) { return same.use(); }, all) == 1);
+    const auto counts = pool.map([](const Everything& same) { return same.use(); },
+                                 std::vector<Everything>(10, all));
+    CHECK(counts.size() == 10);
+    CHECK(all.value.value() == 11);
+    CHECK(all.is_as_new());
+    // Two tasks at the same time.
+    const mp::Barrier barrier(2);
+    const auto wait = [](const mp::Barrier& b) { return b.wait(patient); };
+    const auto first = pool.apply_async(wait, barrier);
+    const auto second = pool.apply_async(wait, barrier);
+    CHECK(first.get(patient) + second.get(patient) == 1);
+}
+
+TEST_CASE("the threads of a forked child are its own", "[lock][condition][fork]") {
+    const mp::RLock lock;
+    const mp::Condition condition;
+    lock.acquire();
+    Children children("fork");
+    children.start(
+        [](const mp::RLock& l, const mp::Condition& c) {
+            // The thread that was forked has another's lock no more than any other.
+            EXPECT(!l.acquire(false));
+            bool woken = false;
+            const auto wait = [&] {
+                const std::lock_guard guard(c);
+                if (!woken) EXPECT(c.wait(patient));
+            };
+            std::thread thread(wait);
+            std::thread other([&] {
+                const std::lock_guard guard(c);
+                woken = true;
+                c.notify_all();
+            });
+            wait();
+            thread.join();
+            other.join();
+        },
+        lock, condition);
+    CHECK(children.join());
+    lock.release();
+}
+
+TEST_CASE("the standard's locks in every form", "[lock][condition]") {
+    mp::Lock lock;
+    mp::RLock rlock;
+    const mp::Condition condition;
+    const mp::Value<int> value(0);
+    {
+        lock.lock();
+        const std::lock_guard adopted(lock, std::adopt_lock);
+        const std::unique_lock tried(lock, std::try_to_lock);
+        CHECK_FALSE(tried.owns_lock());
+        std::unique_lock deferred(rlock, std::defer_lock);
+        CHECK(deferred.try_lock_until(std::chrono::system_clock::now() + 1s));
+        std::unique_lock moved = std::move(deferred);
+        CHECK(std::unique_lock(rlock, 10ms).owns_lock());
+        moved.unlock();
+        CHECK_FALSE(rlock.locked());
+    }
+    CHECK_FALSE(lock.locked());
+    {
+        const std::scoped_lock several(lock, rlock, condition, value);
+        CHECK(std::try_lock(lock, rlock) == 0);
+    }
+    CHECK_FALSE(condition.locked());
+    std::condition_variable_any any;
+    bool told = false;
+    std::thread other([&] {
+        const std::scoped_lock both(lock, rlock);
+        told = true;
+        any.notify_all();
+    });
+    {
+        std::unique_lock guard(lock);
+        any.wait(guard, [&] { return told; });
+        std::unique_lock other_guard(rlock);
+        CHECK_FALSE(any.wait_for(other_guard, 10ms, [] { return false; }));
+    }
+    other.join();
+}
+
+TEST_CASE("who resets a barrier while it acts comes too late, who aborts does not", "[barrier]") {
+    const bool abort = GENERATE(false, true);
+    std::optional<mp::Barrier> barrier;
+    barrier.emplace(2, [&] { abort ? barrier->abort() : barrier->reset(); });
+    std::atomic<int> passed{0};
+    const auto wait = [&] {
+        try {
+            barrier->wait(patient);
+            ++passed;
+        } catch (const mp::BrokenBarrierError&) {
+        }
+    };
+    std::thread other(wait);
+    wait();
+    other.join();
+    CHECK(passed == (abort ? 0 : 2));
+    CHECK(barrier->broken() == abort);
+    CHECK(barrier->n_waiting() == 0);
+}
+
+TEST_CASE("a party that dies in the action breaks the barrier", "[barrier][crash][fork][spawn]") {
+    EVERY_START_METHOD;
+    const mp::Barrier barrier(2, [] { die(); });
+    std::atomic<bool> broken{false};
+    std::thread other([&] {
+        try {
+            barrier.wait();
+        } catch (const mp::BrokenBarrierError&) {
+            broken = true;
+        }
+    });
+    REQUIRE(support::eventually([&] { return barrier.n_waiting() == 1; }));
+    const mp::Process doomed = mp::get_context(method).Process([](const mp::Barrier& b) { b.wait(); }, barrier);
+    doomed.start();
+    doomed.join(patient);
+    CHECK(doomed.exitcode() == -SIGKILL);
+    other.join();
+    CHECK(broken);
+    CHECK(barrier.broken());
+}
+
+TEST_CASE("a barrier of many more parties than processes", "[barrier][fork][spawn]") {
+    EVERY_START_METHOD;
+    constexpr int threads = 6;
+    const mp::Barrier barrier(3 * threads);
+    const mp::Value<int> indices(0);
+    const auto pass = [](const mp::Barrier& b, const mp::Value<int>& sum) {
+        std::vector<std::thread> all;
+        for (int i = 0; i < threads; ++i) {
+            all.emplace_back([&] {
+                for (int round = 0; round < 5; ++round) sum.fetch_add(b.wait(patient));
+            });
+        }
+        for (auto& thread : all) thread.join();
+    };
+    Children children(method);
+    for (int i = 0; i < 2; ++i) children.start(pass, barrier, indices);
+    pass(barrier, indices);
+    CHECK(children.join());
+    CHECK(indices.value() == 5 * (3 * threads) * (3 * threads - 1) / 2);
 }

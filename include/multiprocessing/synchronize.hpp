@@ -52,7 +52,8 @@ public:
     }
     template <class Clock, class Duration>
     [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& time) const {
-        return take(Timeout(time - Clock::now()));
+        const auto now = Clock::now();
+        return take(time > now ? os::Deadline(Timeout(time - now)) : os::Deadline::passed());
     }
 
 private:

@@ -20,7 +20,7 @@ namespace multiprocessing {
 inline std::ostream& operator<<(std::ostream& out, const AnyLock& lock) {
     const shm::UserLock& state = *lock.lock_;
     const auto owner = [&]() -> std::string {
-        if (state.is_this_thread_s()) {
+        if (state.is_mine()) {
             const std::string process = runtime::log_of_this_process.process_name();
             return os::in_main_thread() ? process : process + "|" + os::this_thread_name();
         }
@@ -29,7 +29,7 @@ inline std::ostream& operator<<(std::ostream& out, const AnyLock& lock) {
     };
     if (!state.recursive()) return out << "<Lock(owner=" << owner() << ")>";
     out << "<RLock(" << owner() << ", ";
-    if (state.is_this_thread_s()) return out << state.depth() << ")>";
+    if (state.is_mine()) return out << state.depth() << ")>";
     return out << (state.locked() ? "nonzero" : "0") << ")>";
 }
 

@@ -61,7 +61,9 @@ inline void store(T& word, T value) noexcept {
     std::atomic_ref(word).store(value, std::memory_order_release);
 }
 
-inline void complain(Record& record, std::string_view what) {
+/// Keeps the first complaint, and how many there were.
+template <class Book>
+void complain(Book& record, std::string_view what) {
     if (std::atomic_ref(record.complaints).fetch_add(1) != 0) return;
     std::memcpy(record.complaint.data(), what.data(),
                 std::min(what.size(), record.complaint.size() - 1));

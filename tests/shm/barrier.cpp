@@ -151,6 +151,23 @@ TEST_CASE("a party killed while it waits breaks the barrier for the rest",
     CHECK_FALSE(barrier->broken());
 }
 
+TEST_CASE("who comes last does not pass with the dead", "[shm][barrier][crash]") {
+    const auto barrier = make_barrier(2);
+    Child doomed([&] { barrier->wait(soon(), nothing); });
+    REQUIRE(eventually([&] { return barrier->waiting() == 1; }));
+    doomed.kill();
+    static_cast<void>(doomed.end());
+    std::this_thread::sleep_for(2 * shm::patience);  // in which those who wait would have found out
+    bool acted = false;
+    CHECK_FALSE(barrier->wait(soon(), [&] { acted = true; }));
+    CHECK_FALSE(acted);
+    CHECK(barrier->broken());
+    barrier->reset();
+    Child child([&] { return barrier->wait(soon(), nothing).has_value(); });
+    CHECK(barrier->wait(soon(), nothing));
+    CHECK(child.wait() == 0);
+}
+
 TEST_CASE("a party killed in the action breaks the barrier for the rest",
           "[shm][barrier][crash]") {
     const auto barrier = make_barrier(2);

@@ -3,6 +3,7 @@
 // What stands in shared memory is whole whichever of its instructions a process is killed at.
 #include <multiprocessing/shm/barrier.hpp>
 #include <multiprocessing/shm/condition.hpp>
+#include <multiprocessing/shm/event.hpp>
 #include <multiprocessing/shm/ring.hpp>
 #include <multiprocessing/shm/semaphore.hpp>
 #include <multiprocessing/shm/user_lock.hpp>
@@ -13,11 +14,16 @@
 #include "support/catch.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <csignal>
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
+
+#include <fcntl.h>
 
 using namespace support;
 using shm::Ring;
@@ -65,6 +71,13 @@ void on_a_ring(std::uint32_t size, std::uint64_t long_one, Operation operation, 
                       ring.reset();
                       CHECK(leak.leaked() == 0);
                   });
+}
+
+// As the kernel calls it: 'S' is asleep.
+char state_of_thread(int thread) {
+    const std::string path = "/proc/self/task/" + std::to_string(thread) + "/stat";
+    const os::ProcessStat stat(os::Fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)));
+    return *stat.field(3);
 }
 
 }  // namespace
@@ -197,6 +210,51 @@ TEST_CASE("killed anywhere with a lock, the next gets it", "[shm][lock][killed]"
                   });
 }
 
+TEST_CASE("killed anywhere in taking a lock from the dead, it is the next one's", "[shm][lock][killed]") {
+    const bool recursive = GENERATE(false, true);
+    const auto lock = shm::Shared<shm::UserLock>::make(0, recursive);
+    kill_anywhere(
+        [&] {
+            Child holder([&] {
+                lock->acquire(soon());
+                if (recursive) lock->acquire(soon());
+                die();
+            });
+            REQUIRE(holder.wait() == -SIGKILL);
+        },
+        [&] {
+            lock->acquire(soon());
+            lock->release();
+        },
+        [&] {
+            CHECK(lock->acquire(os::Deadline::passed()));
+            CHECK(lock->is_mine());
+            CHECK(lock->release());
+            CHECK_FALSE(lock->locked());
+            CHECK_FALSE(lock->abandoned());
+        });
+}
+
+TEST_CASE("killed anywhere with a permit of a semaphore, there is none too many",
+          "[shm][semaphore][killed]") {
+    std::optional<shm::Shared<shm::SemaphoreState>> semaphore;
+    kill_anywhere([&] { semaphore = shm::Shared<shm::SemaphoreState>::make(0, 2u); },
+                  [&] {
+                      (*semaphore)->acquire(soon());
+                      (*semaphore)->acquire(soon());
+                      (*semaphore)->release();
+                  },
+                  [&] {
+                      const auto value = (*semaphore)->value();
+                      CHECK(value <= 2);
+                      CHECK((*semaphore)->release());
+                      for (std::uint32_t i = 0; i <= value; ++i) {
+                          CHECK((*semaphore)->acquire(os::Deadline::passed()));
+                      }
+                      CHECK_FALSE((*semaphore)->acquire(os::Deadline::passed()));
+                  });
+}
+
 TEST_CASE("killed anywhere with permits of a bounded semaphore, they come back",
           "[shm][semaphore][killed]") {
     constexpr std::uint32_t bound = 2;
@@ -289,6 +347,119 @@ TEST_CASE("killed anywhere in a notification, who waits is woken once and by the
     CHECK(leak.leaked() == 0);
 }
 
+TEST_CASE("killed anywhere in a notification of all, all who wait are woken once",
+          "[shm][condition][killed]") {
+    struct Monitor {
+        shm::ConditionState condition;  // first, for its waiters hang on its block
+        shm::UserLock lock{true};
+        std::uint32_t waiting = 0;
+        std::uint32_t woken = 0;
+    };
+    constexpr std::uint32_t count = 2;
+    const NoLeak leak;
+    {
+        const auto monitor = shm::Shared<Monitor>::make(0);
+        const auto with_lock = [&](auto f) {
+            monitor->lock.acquire(soon());
+            const auto result = f();
+            monitor->lock.release();
+            return result;
+        };
+        const auto notify_all = [&] {
+            return with_lock([&] { return monitor->condition.notify(monitor->lock, 100); });
+        };
+        std::vector<std::thread> waiters;
+        kill_anywhere(
+            [&] {
+                monitor->woken = monitor->waiting = 0;
+                for (std::uint32_t i = 0; i < count; ++i) {
+                    waiters.emplace_back([&] {
+                        with_lock([&] {
+                            ++monitor->waiting;
+                            if (monitor->condition.wait(monitor->lock, soon())) ++monitor->woken;
+                            return true;
+                        });
+                    });
+                }
+                REQUIRE(eventually([&] { return with_lock([&] { return monitor->waiting == count; }); }));
+            },
+            [&] { notify_all(); }, [&] { notify_all(); },
+            [&] {
+                for (std::thread& waiter : waiters) waiter.join();
+                waiters.clear();
+                CHECK(monitor->woken == count);
+                CHECK(notify_all() == 0);
+            });
+    }
+    CHECK(leak.leaked() == 0);
+}
+
+TEST_CASE("killed anywhere in a wait that is notified, nothing is left of it", "[shm][condition][killed]") {
+    struct Monitor {
+        shm::ConditionState condition;  // first, for its waiters hang on its block
+        shm::UserLock lock{true};
+        std::atomic<std::uint32_t> waiting{0};
+    };
+    const NoLeak leak;
+    {
+        const auto monitor = shm::Shared<Monitor>::make(0);
+        const auto with_monitor = leak.leaked();
+        const auto notify = [&] {
+            monitor->lock.acquire(soon());
+            const auto woken = monitor->condition.notify(monitor->lock, 5);
+            monitor->lock.release();
+            return woken;
+        };
+        std::thread notifier;
+        std::atomic<bool> over{false};
+        kill_anywhere(
+            [&] {
+                monitor->waiting = 0;
+                over = false;
+                notifier = std::thread([&] {
+                    while (monitor->waiting == 0 && !over) std::this_thread::yield();
+                    notify();
+                });
+            },
+            [&] {
+                monitor->lock.acquire(soon());
+                monitor->waiting = 1;
+                if (!monitor->condition.wait(monitor->lock, soon())) ::_exit(1);
+                monitor->lock.release();
+            },
+            [&] {
+                over = true;
+                notifier.join();
+                CHECK(eventually([&] { return notify() == 0 && leak.leaked() == with_monitor; }));
+                CHECK_FALSE(monitor->lock.locked());
+            });
+    }
+    CHECK(leak.leaked() == 0);
+}
+
+TEST_CASE("killed anywhere in setting an event, who sleeps goes on if it is set", "[shm][event][killed]") {
+    const auto event = shm::Shared<shm::EventState>::make(0);
+    std::thread sleeper;
+    std::atomic<bool> told{false};
+    kill_anywhere(
+        [&] {
+            event->clear();
+            told = false;
+            std::atomic<int> thread{0};
+            sleeper = std::thread([&] {
+                thread = os::this_thread_id();
+                told = event->wait(soon());
+            });
+            REQUIRE(eventually([&] { return thread != 0 && state_of_thread(thread) == 'S'; }));
+        },
+        [&] { event->set(); },
+        [&] {
+            if (!event->is_set()) event->set();
+            sleeper.join();
+            CHECK(told);
+        });
+}
+
 TEST_CASE("killed anywhere on the way through a barrier, nobody is kept in it",
           "[shm][barrier][killed]") {
     const auto barrier = shm::Shared<shm::BarrierState>::make(
@@ -302,4 +473,60 @@ TEST_CASE("killed anywhere on the way through a barrier, nobody is kept in it",
                       CHECK(barrier->wait(soon(), [] {}) == 0u);
                       CHECK(barrier->waiting() == 0);
                   });
+}
+
+TEST_CASE("killed anywhere at a barrier of two, the other passes or is told", "[shm][barrier][killed]") {
+    const bool comes_first = GENERATE(false, true);
+    const auto barrier = shm::Shared<shm::BarrierState>::make(shm::BarrierState::extra_bytes(2), 2u);
+    const auto pass = [&] { return barrier->wait(soon(), [] {}).has_value(); };
+    std::thread other;
+    std::atomic<bool> over{false};
+    kill_anywhere(
+        [&] {
+            over = false;
+            other = std::thread([&] {
+                while (comes_first && barrier->waiting() == 0 && !over) std::this_thread::yield();
+                pass();
+            });
+            if (!comes_first) REQUIRE(eventually([&] { return barrier->waiting() == 1; }));
+        },
+        [&] { pass(); },
+        [&] {
+            over = true;
+            // Who died before it had come is not missed by anybody.
+            if (barrier->waiting() == 1) barrier->abort();
+            if (comes_first) barrier->abort();
+            other.join();
+            barrier->reset();
+            std::thread another(pass);
+            CHECK(pass());
+            another.join();
+            CHECK(barrier->waiting() == 0);
+        });
+}
+
+TEST_CASE("killed anywhere in mending or breaking a barrier, it can be mended and broken",
+          "[shm][barrier][killed]") {
+    const bool reset = GENERATE(false, true);
+    const auto barrier = shm::Shared<shm::BarrierState>::make(shm::BarrierState::extra_bytes(2), 2u);
+    const auto pass = [&] { return barrier->wait(soon(), [] {}).has_value(); };
+    std::thread other;
+    std::atomic<bool> passed{false};
+    kill_anywhere(
+        [&] {
+            passed = true;
+            other = std::thread([&] { passed = pass(); });
+            REQUIRE(eventually([&] { return barrier->waiting() == 1; }));
+        },
+        [&] { reset ? barrier->reset() : barrier->abort(); },
+        [&] {
+            barrier->abort();
+            other.join();
+            CHECK_FALSE(passed);
+            CHECK(barrier->broken());
+            barrier->reset();
+            std::thread another(pass);
+            CHECK(pass());
+            another.join();
+        });
 }

@@ -10,6 +10,7 @@
 #include "support/catch.hpp"
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <memory>
@@ -29,6 +30,13 @@ namespace {
 
 os::Deadline within(std::chrono::milliseconds time) {
     return os::Deadline::after(time);
+}
+
+// Of its first thread, as the kernel calls it: 'S' asleep, 'Z' ended.
+char state_of(int pid) {
+    const std::string path = "/proc/" + std::to_string(pid) + "/stat";
+    const os::ProcessStat stat(os::Fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)));
+    return *stat.field(3);
 }
 
 // The same in two threads or in two processes, counting under a lock.
@@ -72,6 +80,34 @@ TEST_CASE("a robust mutex tells that its holder has died", "[shm][robust_mutex][
     CHECK_FALSE(mutex->lock());
     mutex->unlock();
 }
+
+#if defined(__GLIBC__)
+TEST_CASE("a sleeper for a robust mutex gets it though nobody is left to wake it",
+          "[shm][robust_mutex][crash]") {
+    const auto mutex = shm::Shared<shm::RobustMutex>::make(0);
+    const auto stage = make_stage();
+    Child holder([&] {
+        mutex->lock();
+        stage->reach(1);
+        stage->await(2);
+    });
+    REQUIRE(stage->await(1));
+    Child sleeper([&] {
+        const bool died = mutex->lock();
+        mutex->unlock();
+        return !died;
+    });
+    // The first word of glibc's mutex: the holder, and whether somebody sleeps.
+    std::atomic_ref word(*reinterpret_cast<std::uint32_t*>(&*mutex));
+    REQUIRE(eventually([&] {
+        return (word.load() & 0x8000'0000) != 0 && state_of(sleeper.pid()) == 'S';
+    }));
+    // As who is killed between letting go and waking leaves it, and another who came and went then.
+    word = 0;
+    CHECK(holder.kill_and_wait() == -SIGKILL);
+    CHECK(sleeper.wait() == 0);
+}
+#endif
 
 TEST_CASE("a process mutex lets one in at a time, threads and processes", "[shm][process_mutex]") {
     const auto counter = shm::Shared<MutexCounter>::make(0);
@@ -165,11 +201,7 @@ TEST_CASE("a process whose first thread has ended lives as long as another runs"
         ::syscall(SYS_exit, 0);  // this thread alone
         return false;
     });
-    REQUIRE(eventually([&] {
-        const std::string path = "/proc/" + std::to_string(child.pid()) + "/stat";
-        const os::ProcessStat stat(os::Fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)));
-        return *stat.field(3) == 'Z';
-    }));
+    REQUIRE(eventually([&] { return state_of(child.pid()) == 'Z'; }));
     CHECK(shm::alive(child.holder()));
     Child waiter([&] { return !counter->mutex.lock(); });  // not from the dead
     std::this_thread::sleep_for(100ms);  // in which it looks several times whether the holder lives

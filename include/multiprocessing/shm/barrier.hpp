@@ -53,7 +53,12 @@ private:
         changed_.notify_all();
     }
     void leave(std::uint32_t index);
-    void remove_dead();
+    void remove_dead() {
+        const auto lock = guard();
+        static_cast<void>(find_dead());
+    }
+    /// With the mutex. True if there were any.
+    bool find_dead();
 
     friend class std::unique_lock<BarrierState>;
     void lock() {
@@ -65,6 +70,7 @@ private:
     WaitWord changed_;
     std::atomic<State> state_{State::filling};
     std::uint32_t parties_;
+    os::Clock::time_point begun_{};  // when the first of this round came
 };
 
 template <class Action>
@@ -83,8 +89,14 @@ std::optional<std::uint32_t> BarrierState::wait(os::Deadline deadline, Action&& 
         if (state() != State::filling) continue;
         index = 0;
         while (seats()[index] != 0) ++index;
+        if (index == 0) begun_ = os::Clock::now();
+        // Among two there is nobody else who would have found out that the first is dead by now.
+        const bool last = index + 1 == parties_;
+        if (last && index != 0 && os::Clock::now() - begun_ > patience && find_dead()) {
+            return std::nullopt;
+        }
         seats()[index] = self();
-        if (index + 1 == parties_) state_.store(State::acting, std::memory_order_release);
+        if (last) state_.store(State::acting, std::memory_order_release);
         break;
     }
     const auto over = [this] { return state() != State::filling && state() != State::acting; };
@@ -129,8 +141,7 @@ inline void BarrierState::leave(std::uint32_t index) {
     if (state() == State::draining || state() == State::resetting) change(State::filling);
 }
 
-inline void BarrierState::remove_dead() {
-    const auto lock = guard();
+inline bool BarrierState::find_dead() {
     bool found = false;
     bool empty = true;
     for (HolderId& seat : seats()) {
@@ -140,16 +151,19 @@ inline void BarrierState::remove_dead() {
         }
         empty = empty && seat == 0;
     }
-    if (!found) return;
+    if (!found) return false;
     if (state() == State::filling || state() == State::acting) {
         change(State::broken);
     } else if (empty && state() != State::broken) {
         change(State::filling);
     }
+    return true;
 }
 
 inline void BarrierState::reset() {
     const auto lock = guard();
+    // All have come: nobody waits any more, as far as Python is concerned, unless the one that acts died.
+    if (state() == State::acting && !find_dead()) return;
     bool empty = true;
     for (const HolderId seat : seats()) empty = empty && seat == 0;
     if (empty) {

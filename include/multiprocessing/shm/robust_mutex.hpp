@@ -7,6 +7,10 @@
 
 #include <multiprocessing/os/error.hpp>
 
+#include <cerrno>
+#include <chrono>
+#include <ctime>
+
 #include <pthread.h>
 
 namespace multiprocessing::shm {
@@ -24,6 +28,13 @@ public:
     void unlock() noexcept { ::pthread_mutex_unlock(&mutex_); }
 
 private:
+    /// Who is killed in unlock(), between letting go and waking a sleeper, wakes nobody; the kernel does
+    /// so for it, but not if another has the mutex by then, who knows of no sleepers. So none sleeps
+    /// for longer at a time.
+    static constexpr std::chrono::milliseconds nap{20};
+
+    [[nodiscard]] int wait();
+
     ::pthread_mutex_t mutex_;
 };
 
@@ -38,11 +49,26 @@ inline RobustMutex::RobustMutex() {
 }
 
 inline bool RobustMutex::lock() {
-    const int result = ::pthread_mutex_lock(&mutex_);
+    int result = ::pthread_mutex_trylock(&mutex_);
+    if (result == EBUSY) result = wait();
     if (result == 0) return false;
     if (result != EOWNERDEAD) os::throw_error(result, "pthread_mutex_lock");
     ::pthread_mutex_consistent(&mutex_);
     return true;
+}
+
+inline int RobustMutex::wait() {
+    constexpr long second = 1'000'000'000;
+    int result;
+    do {
+        ::timespec until{};  // of the clock that there is everywhere; should it be set back, the nap is long
+        ::clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += std::chrono::nanoseconds(nap).count();
+        until.tv_sec += until.tv_nsec / second;
+        until.tv_nsec %= second;
+        result = ::pthread_mutex_timedlock(&mutex_, &until);
+    } while (result == ETIMEDOUT);
+    return result;
 }
 
 }  // namespace multiprocessing::shm

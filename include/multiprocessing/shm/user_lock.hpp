@@ -31,15 +31,13 @@ public:
     [[nodiscard]] bool recursive() const noexcept { return (raw_depth() & recursive_flag) != 0; }
     [[nodiscard]] bool locked() const noexcept { return word_.locked(); }
     [[nodiscard]] bool abandoned() const noexcept { return word_.abandoned(); }
-    /// May the caller release it and wait on a condition of it? A plain lock is its process's.
+    /// Has the calling thread acquired it? That is who may wait on a condition of it; a plain lock may be
+    /// released by anybody.
     [[nodiscard]] bool is_mine() const {
-        return is_this_process_s() && (!recursive() || is_this_thread_s());
-    }
-    /// Did a thread of this process take it, and was it the calling one?
-    [[nodiscard]] bool is_this_process_s() const { return word_.holder() == self(); }
-    [[nodiscard]] bool is_this_thread_s() const {
         return is_this_process_s() && thread_.load(std::memory_order_relaxed) == this_thread();
     }
+    /// Has a thread of this process?
+    [[nodiscard]] bool is_this_process_s() const { return word_.holder() == self(); }
     /// How often the owner of a recursive one has taken it; meant for that thread.
     [[nodiscard]] std::uint32_t depth() const noexcept { return raw_depth() & ~recursive_flag; }
 

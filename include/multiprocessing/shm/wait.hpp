@@ -7,6 +7,7 @@
 #include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/cpu.hpp>
 #include <multiprocessing/os/fault.hpp>
+#include <multiprocessing/os/fence.hpp>
 #include <multiprocessing/os/futex.hpp>
 
 #include <algorithm>
@@ -224,8 +225,7 @@ bool WaitWord::sleep_until(Ready ready, Prepare prepare, os::Deadline deadline, 
 inline void WaitWord::notify(int count) noexcept {
     // Orders the change that is announced before the look at the flag; its counterpart is the
     // exchange above, between the sleeper's flag and its last look.
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    if ((word_.load(std::memory_order_relaxed) & sleepers) == 0) return;
+    if ((os::look_after_fence(word_) & sleepers) == 0) return;
     std::uint32_t mine = (word_.fetch_add(2, std::memory_order_seq_cst) + 2) | sleepers;
     MULTIPROCESSING_FAULT_POINT("notify: word changed, nobody woken");
     if (os::futex_wake(word_, count) == 0 || count == INT_MAX) {
