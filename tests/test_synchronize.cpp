@@ -622,8 +622,8 @@ TEST_CASE("10,000 locks cost at most 64 bytes each, all told, and no descriptor"
         return std::int64_t{0};  // not to be had here; what is shared still is
 #endif
     };
-    const NoLeak leak;
     const auto measure = [&](auto make) {
+        const NoLeak leak;
         using Handle = decltype(make());
         const auto descriptors_before = descriptors();
         const auto private_before = private_bytes();
