@@ -17,7 +17,6 @@
 #include <condition_variable>
 #include <csignal>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <map>
 #include <memory>
@@ -46,19 +45,6 @@ using support::NoLeak;
 using support::patient;
 
 namespace {
-
-/// How many threads of this process sleep.
-int threads_asleep() {
-    int count = 0;
-    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
-        std::ifstream file(task.path() / "stat");
-        std::string stat;
-        std::getline(file, stat);
-        const auto after_name = stat.rfind(')');
-        count += after_name != std::string::npos && stat[after_name + 2] == 'S' ? 1 : 0;
-    }
-    return count;
-}
 
 // One of each, as they travel in an argument or a message.
 struct Everything {
@@ -681,37 +667,6 @@ TEST_CASE("what they print as", "[semaphore][condition][barrier]") {
     CHECK_THAT(repr(barrier), ContainsSubstring(": waiters=0/2>"));
     barrier.abort();
     CHECK_THAT(repr(barrier), ContainsSubstring(": broken>"));
-}
-
-TEST_CASE("those who are notified together follow each other without a nap", "[condition]") {
-    constexpr int count = 8;
-    auto best = std::chrono::duration<double>(60);
-    // A machine that is busy may be slow once, but not each time.
-    for (int trial = 0; trial < 20 && best > 30ms; ++trial) {
-        const mp::Condition condition;
-        const mp::RawValue<int> waiting(0);
-        std::vector<std::thread> waiters;
-        for (int i = 0; i < count; ++i) {
-            waiters.emplace_back([&] {
-                const std::lock_guard guard(condition);
-                waiting.value() += 1;
-                condition.wait(patient);
-            });
-        }
-        REQUIRE(support::eventually([&] {
-            const std::lock_guard guard(condition);
-            return waiting.value() == count;
-        }));
-        REQUIRE(support::eventually([] { return threads_asleep() >= count; }));
-        best = std::min(best, std::chrono::duration<double>(elapsed([&] {
-                            {
-                                const std::lock_guard guard(condition);
-                                condition.notify_all();
-                            }
-                            for (auto& waiter : waiters) waiter.join();
-                        })));
-    }
-    CHECK(best < 30ms);
 }
 
 TEST_CASE("a condition's lock is the thread's that acquired it, also where anybody may release it",

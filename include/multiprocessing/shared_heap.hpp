@@ -10,7 +10,7 @@
 #include <multiprocessing/shared_containers.hpp>
 #include <multiprocessing/sharedctypes.hpp>
 #include <multiprocessing/shm/object_heap.hpp>
-#include <multiprocessing/synchronize.hpp>
+#include <multiprocessing/synchronize/lock.hpp>
 
 #include <concepts>
 #include <cstddef>

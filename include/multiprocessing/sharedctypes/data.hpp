@@ -8,7 +8,7 @@
 #include <multiprocessing/pickle/handle.hpp>
 #include <multiprocessing/shm/ref.hpp>
 #include <multiprocessing/shm/user_lock.hpp>
-#include <multiprocessing/synchronize.hpp>
+#include <multiprocessing/synchronize/lock.hpp>
 
 #include <concepts>
 #include <cstddef>
