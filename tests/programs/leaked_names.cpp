@@ -172,10 +172,11 @@ const std::map<std::string, std::function<void(const std::string&)>> roles{
          make(name);
          say_tracker();
          const int child = ::fork();
-         if (child == 0) {
-             ::close(STDOUT_FILENO);
-             await_release();
-             ::_exit(0);
+         if (child == 0) {  // as daemons do
+             for (int fd = 0; fd < 1024; ++fd) {
+                 if (fd != STDERR_FILENO) ::close(fd);
+             }
+             ::pause();
          }
          say(child);
      }},
