@@ -122,6 +122,8 @@ public:
         return Cells::is_cell(ticket.offset) ? cells().find(ticket.offset, ticket.serial)
                                              : heap().find(ticket.offset, ticket.serial);
     }
+    /// The same where it is known to be there.
+    [[nodiscard]] Counted& named(Ticket ticket) const noexcept { return *at<Counted>(ticket.offset); }
     /// Frees it, and commits.
     void destroy(Transaction& tx, Counted& object) const;
 

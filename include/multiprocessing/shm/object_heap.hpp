@@ -137,7 +137,6 @@ private:
             std::atomic_signal_fence(std::memory_order_seq_cst);
             heap_.at_work_ = value;
             std::atomic_signal_fence(std::memory_order_seq_cst);
-            MULTIPROCESSING_FAULT_POINT("object heap: at work or done");
         }
         ObjectHeap& heap_;
     };

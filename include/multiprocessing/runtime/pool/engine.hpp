@@ -120,7 +120,7 @@ private:
     }
     /// Of a task that is given.
     [[nodiscard]] static Task& task_of(shm::Ticket block) noexcept {
-        return *shm::Arena::payload<Task>(*shm::Arena::instance().at<shm::Block>(block.offset));
+        return *shm::Arena::payload<Task>(shm::Arena::instance().named(block));
     }
     [[nodiscard]] std::optional<Given> take_given(std::uint64_t id);
     [[nodiscard]] std::optional<Given> find_given(std::uint64_t id) const;

@@ -113,8 +113,8 @@ inline void Engine::hand_over(const Given& given, const Result& result,
 }
 
 inline void Engine::finish(const Given& given) {
-    const auto& block = *shm::Arena::instance().at<shm::Block>(given.block.offset);
-    const std::uint64_t bytes = block.size;
+    const shm::Arena& arena = shm::Arena::instance();
+    const std::uint64_t bytes = arena.size_of(arena.named(given.block));
     free_block(given.block);
     given.job->task_done(bytes);
 }
