@@ -53,7 +53,7 @@ public:
     template <class U>
     HeapAllocator(const HeapAllocator<U>& other) noexcept : heap_(other.heap()) {}
 
-    /// *Throws* std::bad_alloc, BrokenHeapError.
+    /// *Throws* std::bad_alloc.
     [[nodiscard]] pointer allocate(size_type count) {
         if (count > max_size()) throw std::bad_alloc();
         if (heap_ == nullptr) return std::allocator<T>().allocate(count);

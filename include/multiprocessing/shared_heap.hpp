@@ -32,10 +32,13 @@ class SharedHeap;
 /// An object of a SharedHeap, or none. A handle: copies are the same object, in whatever process
 /// they are, and keep the heap.
 ///
-///     v->push_back(1);                                 // with its lock held, and let go
-///     afterwards v.synchronized([](auto& c) { c.clear(); });      // the same for more than one
-///     call std::lock_guard guard(v.get_lock());             // or as long as one likes for (int x
-///     : *v) …
+///     v->push_back(1);                                  // with its lock held, for this one call
+///     v.synchronized([](auto& all) { all.clear(); });   // for more than one
+///     std::lock_guard guard(v);                         // or for as long as one likes:
+///     for (int x : *v) …
+///
+/// `for (int x : *v)` and `std::sort(v->begin(), v->end())` by themselves do not hold the lock while
+/// they run: others may change the object under them.
 ///
 /// *Throws* (`->`, `*`, synchronized): AssertionError where there is none; ValueError after
 /// `heap.destroy()`; BrokenHeapError after a death, as follows.
@@ -45,7 +48,7 @@ class SharedHeap;
 /// leaves what memory it had to the heap, and make another. Who reads without the lock is not
 /// protected.
 template <class T>
-class SharedPtr {
+class SharedPtr : public Acquirable<SharedPtr<T>> {
 public:
     /// The object with its lock held.
     class Access {
@@ -86,15 +89,19 @@ public:
         expect_one();
         return lock_;
     }
+    /// Lets go of its lock. What `acquire()` and `lock()` have taken they have taken whatever state
+    /// the object is in: `*v` says which. *Throws* as an RLock, AssertionError where there is none.
+    void release() const { get_lock().release(); }
     /// Where it is, whatever state it is in; null where there is none.
     [[nodiscard]] T* get() const noexcept {
         return head_ ? std::launder(reinterpret_cast<T*>(head_->object())) : nullptr;
     }
-    [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(head_); }
-    /// Has a process died while it had the lock?
-    [[nodiscard]] bool broken() const {
-        return state() == shm::ObjectHead::broken || lock_.abandoned();
+    /// Is there an object? Not any more after `heap.destroy()`.
+    [[nodiscard]] explicit operator bool() const noexcept {
+        return head_ && head_->state.load(std::memory_order_acquire) != shm::ObjectHead::destroyed;
     }
+    /// Has a process died while it had the lock?
+    [[nodiscard]] bool broken() const { return state() == shm::ObjectHead::broken; }
     /// It has been looked at, and is whole: it may be used again. To be called with the lock held.
     void mark_consistent() const;
 
@@ -108,6 +115,11 @@ public:
 private:
     friend struct pickle::HandleAccess;
     friend class SharedHeap;
+    friend class Acquirable<SharedPtr>;
+    bool acquire_until(os::Deadline deadline) const {
+        expect_one();
+        return lock_.acquire_until(deadline);
+    }
     struct Lock : AnyLock {
         Lock() noexcept : AnyLock(pickle::Unread{}) {}
         explicit Lock(const shm::Ref& object) noexcept : AnyLock(object) {}
@@ -120,8 +132,13 @@ private:
     void save_handle(pickle::OArchive& archive) const;
     void load_handle(pickle::IArchive& archive);
 
+    /// Of one whose lock has come from the dead it is broken, for good.
     [[nodiscard]] std::uint32_t state() const {
         expect_one();
+        if (lock_.abandoned()) {
+            std::uint32_t whole = shm::ObjectHead::whole;
+            head_->state.compare_exchange_strong(whole, shm::ObjectHead::broken);
+        }
         return head_->state.load(std::memory_order_acquire);
     }
     void expect_one() const {
@@ -145,15 +162,29 @@ private:
 ///         h.find<mp::shared::vector<int>>("numbers")->push_back(4);
 ///     }, heap);
 ///
-/// What can be in it: the containers of `mp::shared`, of each other too; classes made of these that
-/// have an `allocator_type` (`mp::shared::allocator<>`) and take one as their constructors' last
-/// argument; and what a Value can be. A handle: copies are the same heap, in whatever process they
-/// are; it ends, with all that is in it, with the last handle of it or of an object.
+/// What can be in it: the containers of `mp::shared`, of each other too; what a Value can be; and
+/// classes made of these, which say so by an `allocator_type` and take one as their constructors'
+/// last argument:
+///
+///     struct Person {
+///         using allocator_type = mp::shared::allocator<>;
+///         mp::shared::string name;
+///         int age = 0;
+///         explicit Person(const allocator_type& a) : name(a) {}
+///         Person(const char* n, int age, const allocator_type& a) : name(n, a), age(age) {}
+///         Person(const Person& other, const allocator_type& a)  // so that containers can copy it
+///             : name(other.name, a), age(other.age) {}
+///     };
+///
+/// A copy of a container outside of a heap is one in private memory. It can be assigned to one in
+/// the heap, which copies; but neither swapped nor spliced with it, as with any two allocators.
+/// A handle: copies are the same heap, in whatever process they are; it ends, with all that is in
+/// it, with the last handle of it or of an object.
 ///
 /// *If a peer dies*: what the objects are then, says SharedPtr. Should it have been in the few
-/// instructions that take memory from the heap or give it back, the heap is broken: that is found
-/// out by the next who does so, and from then on nothing in it can grow (BrokenHeapError). What is
-/// there can be read. *Process safety*: all calls, from any thread.
+/// instructions that take memory from the heap or give it back, what was free near there is not
+/// used again; all objects stay as they are, and can grow. *Process safety*: all calls, from any
+/// thread.
 class SharedHeap {
 public:
     /// `bytes` is how large it is at first. *Throws* ValueError unless that is positive,
@@ -162,8 +193,8 @@ public:
     explicit SharedHeap(Size bytes) : heap_(shm::ObjectHeap::make(checked(bytes))) {}
 
     /// Makes an object, from these arguments and an allocator if it takes one. *Throws* ValueError
-    /// if there is one of that name, of whatever type; std::bad_alloc, BrokenHeapError; what T's
-    /// constructor does. Then there is none.
+    /// if there is one of that name, of whatever type; std::bad_alloc; what T's constructor does.
+    /// Then there is none.
     template <class T, class... Args>
     SharedPtr<T> construct(std::string_view name, Args&&... args) const;
     template <class T, class Element = typename T::value_type>
@@ -191,9 +222,9 @@ public:
     [[nodiscard]] std::vector<std::string> names() const { return heap_->names(); }
     /// In bytes, as much as it has grown to.
     [[nodiscard]] std::size_t size() const { return heap_->room().size; }
-    /// In bytes, in how many pieces ever.
+    /// In bytes, in however many pieces.
     [[nodiscard]] std::size_t free_memory() const { return heap_->room().free; }
-    /// Has a process died while it took or gave back memory?
+    /// Has a process died while it took or gave back memory, so that some is lost?
     [[nodiscard]] bool broken() const { return heap_->broken(); }
 
     /// The same heap?
@@ -272,10 +303,6 @@ template <class T>
 void SharedPtr<T>::enter() const {
     check();  // who knows already need not wait
     lock_.lock();
-    if (lock_.abandoned()) {
-        std::uint32_t whole = shm::ObjectHead::whole;
-        head_->state.compare_exchange_strong(whole, shm::ObjectHead::broken);
-    }
     try {
         check();
     } catch (...) {
@@ -287,6 +314,7 @@ void SharedPtr<T>::enter() const {
 template <class T>
 void SharedPtr<T>::mark_consistent() const {
     expect_one();
+    lock_.lock_->mark_consistent();
     std::uint32_t broken = shm::ObjectHead::broken;
     head_->state.compare_exchange_strong(broken, shm::ObjectHead::whole);
 }
@@ -328,7 +356,8 @@ SharedPtr<T> SharedHeap::make(Args&&... args) const {
         shared::is_heap_object<T>,
         "what is in a SharedHeap must have all of its parts there: the containers of mp::shared "
         "instead of std's (of these in each other, too), trivially copyable classes without "
-        "pointers, or a class of such that has an allocator_type, mp::shared::allocator<>");
+        "pointers, or a class of such with `using allocator_type = mp::shared::allocator<>;` whose "
+        "constructors take an allocator as their last argument");
     static_assert(alignof(T) <= alignof(shm::ObjectHead),
                   "what is in a SharedHeap is aligned to 64 bytes");
     static_cast<void>(pickle::KnowType<T>::done);  // so that it has a name where it is not expected

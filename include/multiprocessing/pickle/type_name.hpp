@@ -122,9 +122,10 @@ inline std::string tidy_type_name(std::string name) {
     replace_all(name, "__cxx11::", "");
     replace_all(name, "[abi:cxx11]", "");
     replace_all(name, "std::__1::", "std::");
-    constexpr std::array<std::string_view, 6> defaults = {
-        ", std::allocator<", ", std::char_traits<",    ", std::less<",
-        ", std::hash<",      ", std::equal_to<", ", std::default_delete<"};
+    constexpr std::array<std::string_view, 7> defaults = {
+        ", std::allocator<", ", std::char_traits<", ", std::less<", ", std::hash<",
+        ", std::equal_to<", ", std::default_delete<",
+        ", boost::container::scoped_allocator_adaptor<"};  // of a SharedHeap's containers
     for (const auto argument : defaults) remove_argument(name, argument);
     replace_all(name, "std::basic_string<char>", "std::string");
     replace_all(name, "std::basic_string<wchar_t>", "std::wstring");

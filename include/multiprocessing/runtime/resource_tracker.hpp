@@ -42,6 +42,7 @@ public:
         const char digit = static_cast<char>('0' + number % 10);
         return *this << std::string_view(&digit, 1);
     }
+    [[nodiscard]] std::string_view text() const noexcept { return {text_.data(), length_}; }
     void print() noexcept {
         text_[length_++] = '\n';
         os::write_at_once(2, {text_.data(), length_});
@@ -71,12 +72,15 @@ inline unsigned clean_up(std::byte* base) noexcept {
         }
     };
     unsigned leaked = 0;
+    Line names;
     each([&](const shm::TrackedName& entry) {
-        if (os::has_name(entry.name(), entry.identity)) ++leaked;
+        if (!os::has_name(entry.name(), entry.identity)) return;
+        names << (leaked == 0 ? ": '" : ", '") << entry.name() << "'";
+        ++leaked;
     });
     if (leaked == 0) return 0;
     (Line() << "resource_tracker: There appear to be " << leaked
-            << " leaked shared_memory objects to clean up at shutdown")
+            << " leaked shared_memory objects to clean up at shutdown" << names.text())
         .print();
     each([&](const shm::TrackedName& entry) {
         const int error = os::remove_name_of(entry.name(), entry.identity);

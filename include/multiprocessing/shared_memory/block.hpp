@@ -191,7 +191,8 @@ inline SharedMemory::SharedMemory(SharedMemoryOptions options, std::uint64_t gro
         throw ValueError("SharedMemory: 'name' can only be left out if .create is true");
     }
     if (options.name && options.name->find('\0') != std::string::npos) {
-        throw ValueError("SharedMemory: there is a NUL in the name '" + *options.name + "'");
+        throw ValueError("SharedMemory: there is a NUL in the name, after '" +
+                         options.name->substr(0, options.name->find('\0')) + "'");
     }
     auto state = std::make_shared<State>();
     if (!options.create) {

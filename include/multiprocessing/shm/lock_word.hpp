@@ -57,6 +57,8 @@ public:
     [[nodiscard]] bool abandoned() const noexcept {
         return abandoned_.load(std::memory_order_relaxed) != 0;
     }
+    /// Called by its holder: what it guards is whole, and the lock abandoned no more.
+    void mark_consistent() noexcept { abandoned_.store(0, std::memory_order_relaxed); }
 
 private:
     /// The rest of acquire(): `mine` is what the word is to be.
@@ -111,7 +113,7 @@ inline Taken LockWord::wait(os::Deadline deadline, std::uint32_t mine) {
 }
 
 inline bool LockWord::release() noexcept {
-    if (abandoned()) abandoned_.store(0, std::memory_order_relaxed);
+    if (abandoned()) mark_consistent();
     const std::uint32_t before = word_.exchange(0, std::memory_order_release);
     if ((before & contended) != 0) os::futex_wake(word_, 1);
     return before != 0;

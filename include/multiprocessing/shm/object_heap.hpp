@@ -2,11 +2,11 @@
 //
 // A heap inside the arena for what is made of many small parts, as containers are: Boost's best-fit
 // allocator in chunks of the arena, which grows by another chunk; and its objects by name. Boost's
-// allocator is not proof against a death inside of it: that is found out, and the heap says so from
-// then on. The chunks and names are the arena's own records, and always whole.
+// allocator is not proof against a death inside of it: that is found out, and the chunk it happened
+// in is left as it is from then on. The chunks and names are the arena's own records, and always
+// whole.
 #pragma once
 
-#include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/shm/arena.hpp>
 #include <multiprocessing/shm/processes.hpp>
 #include <multiprocessing/shm/ref.hpp>
@@ -50,23 +50,20 @@ public:
     /// `size` is that of its first chunk. Throws std::bad_alloc.
     static Shared<ObjectHeap> make(std::uint64_t size);
 
-    // Memory. Allocating throws std::bad_alloc, and BrokenHeapError after a death inside; freeing
-    // leaves the memory to the heap then.
+    // Memory. Allocating throws std::bad_alloc. After a death inside the chunk where it was is not
+    // touched again: what is there stays where it is, and what is freed there is lost.
 
     [[nodiscard]] void* allocate(std::uint64_t bytes, std::uint64_t alignment);
     void deallocate(void* memory) noexcept;
 
-    /// Of all chunks, and what is free of it, in bytes.
+    /// Of all chunks, and what can be had of it, in bytes.
     struct Room {
         std::uint64_t size = 0;
         std::uint64_t free = 0;
     };
     [[nodiscard]] Room room();
-    /// Has somebody died while the allocator was at work?
-    [[nodiscard]] bool broken() {
-        static_cast<void>(Guard(*this));  // which finds out
-        return broken_.load(std::memory_order_relaxed) != 0;
-    }
+    /// Has somebody died while the allocator was at work, so that there is a chunk of no use?
+    [[nodiscard]] bool broken();
 
     // Names. A named object lives until it is forgotten, and then until its last handle is dropped.
 
@@ -78,7 +75,7 @@ public:
     [[nodiscard]] bool forget(std::string_view name, const Shared<ObjectHead>& object);
     [[nodiscard]] std::vector<std::string> names();
 
-    explicit ObjectHeap(std::uint64_t size) noexcept : next_size_(size) {}
+    ObjectHeap() noexcept = default;
 
 private:
     // By itself it would be as safe as this heap's lock, and not more; so it has none.
@@ -86,7 +83,8 @@ private:
 
     struct alignas(64) Chunk {
         Offset next;
-        std::uint64_t size;  // of what the algorithm has
+        std::uint64_t size;     // of what the algorithm has
+        bool broken = false;    // somebody died in the algorithm
         [[nodiscard]] Algorithm& algorithm() noexcept {
             return *reinterpret_cast<Algorithm*>(this + 1);
         }
@@ -112,7 +110,7 @@ private:
         explicit Guard(ObjectHeap& heap) : heap_(heap) {
             const Taken taken = heap.lock_.acquire(os::Deadline::never());
             if (taken.from_the_dead && heap.at_work_ != 0) {
-                heap.broken_.store(1, std::memory_order_relaxed);
+                chunk(heap.at_work_).broken = true;
                 heap.at_work_ = 0;
             }
         }
@@ -123,19 +121,19 @@ private:
     private:
         ObjectHeap& heap_;
     };
-    /// As long as one lives the algorithm's records are not whole.
+    /// As long as one lives the records of that chunk's algorithm are not whole.
     class AtWork {
     public:
-        explicit AtWork(ObjectHeap& heap) noexcept : heap_(heap) { set(1); }
+        AtWork(ObjectHeap& heap, Offset chunk) noexcept : heap_(heap) { set(chunk); }
         AtWork(const AtWork&) = delete;
         AtWork& operator=(const AtWork&) = delete;
         ~AtWork() { set(0); }
 
     private:
         // In the order of the program, as in a Transaction: a killed process has done a part of it.
-        void set(std::uint32_t value) noexcept {
+        void set(Offset chunk) noexcept {
             std::atomic_signal_fence(std::memory_order_seq_cst);
-            heap_.at_work_ = value;
+            heap_.at_work_ = chunk;
             std::atomic_signal_fence(std::memory_order_seq_cst);
         }
         ObjectHeap& heap_;
@@ -149,6 +147,7 @@ private:
     }
     void grow(std::uint64_t bytes);
     void add_chunk(std::uint64_t size);
+    [[nodiscard]] bool is_last(const Chunk& home) noexcept;
     void drop(Offset place, Chunk& chunk) noexcept;
     [[nodiscard]] static std::uint64_t hash_of(std::string_view name) noexcept {
         return std::hash<std::string_view>()(name);
@@ -162,18 +161,16 @@ private:
     [[nodiscard]] Entry* entry(std::string_view name) noexcept;
 
     UserLock lock_{true};
-    std::uint32_t at_work_ = 0;
-    std::atomic<std::uint32_t> broken_{0};
-    std::uint64_t next_size_;  // of the next chunk
-    Offset chunks_ = 0;        // the newest first
+    Offset at_work_ = 0;  // the chunk whose records are not whole
+    Offset chunks_ = 0;   // the newest first
     std::array<Offset, 256> buckets_{};
 };
 
 // ---------------------------------------------------------------------------------------------------
 
 inline Shared<ObjectHeap> ObjectHeap::make(std::uint64_t size) {
-    auto heap = Shared<ObjectHeap>::make(0, std::max(size, least_size()));
-    heap->add_chunk(heap->next_size_);
+    auto heap = Shared<ObjectHeap>::make(0);
+    heap->add_chunk(std::max(size, least_size()));
     return heap;
 }
 
@@ -184,16 +181,17 @@ inline void ObjectHeap::add_chunk(std::uint64_t size) {
     auto* added = new (Arena::payload(block)) Chunk{chunks_, size};
     new (&added->algorithm()) Algorithm(size, 0);
     tx.set(chunks_, arena.offset_of(added));
-    tx.set(next_size_, std::max(next_size_, size));
     tx.commit();
 }
 
 inline void ObjectHeap::grow(std::uint64_t bytes) {
-    // As much again as there is, so that there are never many chunks. What is asked for must fit
-    // with the algorithm's own records.
+    // As much again as there is of use, so that there are never many chunks. What is asked for must
+    // fit with the algorithm's own records.
     const std::uint64_t least = bytes + least_size();
     std::uint64_t all = 0;
-    for (Offset at = chunks_; at != 0; at = chunk(at).next) all += chunk(at).size;
+    for (Offset at = chunks_; at != 0; at = chunk(at).next) {
+        if (!chunk(at).broken) all += chunk(at).size;
+    }
     // A power of two with the headers is what the arena gives without waste.
     const std::uint64_t whole = std::bit_ceil(std::max(least, all) + sizeof(Chunk) + sizeof(Block));
     try {
@@ -205,16 +203,12 @@ inline void ObjectHeap::grow(std::uint64_t bytes) {
 
 inline void* ObjectHeap::allocate(std::uint64_t bytes, std::uint64_t alignment) {
     const Guard guard(*this);
-    if (broken_.load(std::memory_order_relaxed) != 0) {
-        throw BrokenHeapError(
-            "this SharedHeap is broken: a process died while it took or gave back "
-            "memory. What is in it can be read, but nothing in it can grow");
-    }
     constexpr std::uint64_t most = std::uint64_t{1} << 48;
     if (bytes > most) throw std::bad_alloc();
     const auto take = [&]() -> void* {
-        const AtWork at_work(*this);
         for (Offset at = chunks_; at != 0; at = chunk(at).next) {
+            if (chunk(at).broken) continue;
+            const AtWork at_work(*this, at);
             Algorithm& algorithm = chunk(at).algorithm();
             void* const memory = alignment > alignof(std::max_align_t)
                                      ? algorithm.allocate_aligned(bytes, alignment)
@@ -232,20 +226,27 @@ inline void* ObjectHeap::allocate(std::uint64_t bytes, std::uint64_t alignment) 
 
 inline void ObjectHeap::deallocate(void* memory) noexcept {
     const Guard guard(*this);
-    if (broken_.load(std::memory_order_relaxed) != 0) return;
     for (Offset at = chunks_; at != 0; at = chunk(at).next) {
         Chunk& home = chunk(at);
         if (!home.holds(memory)) continue;
+        if (home.broken) return;
         bool empty = false;
         {
-            const AtWork at_work(*this);
+            const AtWork at_work(*this, at);
             home.algorithm().deallocate(memory);
             empty = home.algorithm().all_memory_deallocated();
         }
-        // One stays, for whoever comes next.
-        if (empty && chunk(chunks_).next != 0) drop(at, home);
+        if (empty && !is_last(home)) drop(at, home);
         return;
     }
+}
+
+/// The one of use that stays, for whoever comes next?
+inline bool ObjectHeap::is_last(const Chunk& home) noexcept {
+    for (Offset at = chunks_; at != 0; at = chunk(at).next) {
+        if (!chunk(at).broken && &chunk(at) != &home) return false;
+    }
+    return true;
 }
 
 inline void ObjectHeap::drop(Offset place, Chunk& dropped) noexcept {
@@ -263,9 +264,17 @@ inline ObjectHeap::Room ObjectHeap::room() {
     Room room;
     for (Offset at = chunks_; at != 0; at = chunk(at).next) {
         room.size += chunk(at).size;
-        room.free += chunk(at).algorithm().get_free_memory();
+        if (!chunk(at).broken) room.free += chunk(at).algorithm().get_free_memory();
     }
     return room;
+}
+
+inline bool ObjectHeap::broken() {
+    const Guard guard(*this);  // which finds out
+    for (Offset at = chunks_; at != 0; at = chunk(at).next) {
+        if (chunk(at).broken) return true;
+    }
+    return false;
 }
 
 inline ObjectHeap::Entry* ObjectHeap::entry(std::string_view name) noexcept {

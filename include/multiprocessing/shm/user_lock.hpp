@@ -31,6 +31,7 @@ public:
     [[nodiscard]] bool recursive() const noexcept { return (raw_depth() & recursive_flag) != 0; }
     [[nodiscard]] bool locked() const noexcept { return word_.locked(); }
     [[nodiscard]] bool abandoned() const noexcept { return word_.abandoned(); }
+    void mark_consistent() noexcept { word_.mark_consistent(); }
     /// Has the calling thread acquired it? That is who may wait on a condition of it; a plain lock may be
     /// released by anybody.
     [[nodiscard]] bool is_mine() const {

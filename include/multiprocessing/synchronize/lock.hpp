@@ -86,6 +86,8 @@ private:
     friend class Condition;
     template <class T>
     friend class SharedData;
+    template <class T>
+    friend class SharedPtr;
     friend std::ostream& operator<<(std::ostream& out, const AnyLock& lock);
     bool acquire_until(os::Deadline deadline) const {
         const shm::Taken result = lock_->acquire(deadline);

@@ -57,7 +57,9 @@ private:
 
 /// A semaphore that cannot be released more often than it was acquired.
 /// *Python*: `multiprocessing.BoundedSemaphore`.
-/// *If a peer dies*: the permits it had taken come back within 100 ms, however it ended.
+/// *If a peer dies*: the permits it had taken come back to who waits for one, or asks for the value,
+/// within 100 ms. So they do when it ends in order without giving them back; what other processes
+/// release() meanwhile is taken from these.
 class BoundedSemaphore : public Semaphore {
 public:
     /// *Throws* ValueError for a negative value.
@@ -87,7 +89,8 @@ inline shm::Shared<shm::SemaphoreState> BoundedSemaphore::make(std::uint32_t bou
 
 inline void Semaphore::release() const {
     if (!state_->release()) {
-        throw ValueError("Semaphore.release(): semaphore or lock released too many times (there can "
+        throw ValueError(std::string(state_->is_bounded() ? "BoundedSemaphore" : "Semaphore") +
+                         ".release(): semaphore or lock released too many times (there can "
                          "be no more than " + std::to_string(state_->bound()) + " permits)");
     }
 }
