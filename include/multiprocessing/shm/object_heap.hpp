@@ -83,8 +83,8 @@ private:
 
     struct alignas(64) Chunk {
         Offset next;
-        std::uint64_t size;     // of what the algorithm has
-        bool broken = false;    // somebody died in the algorithm
+        std::uint64_t size;   // of what the algorithm has
+        bool broken = false;  // somebody died in the algorithm
         [[nodiscard]] Algorithm& algorithm() noexcept {
             return *reinterpret_cast<Algorithm*>(this + 1);
         }
