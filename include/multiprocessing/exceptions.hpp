@@ -94,8 +94,7 @@ public:
     using std::runtime_error::runtime_error;
 };
 
-/// A process died while it changed an object of a SharedHeap, or the heap itself: what is left may be
-/// half changed.
+/// A process died while it had the lock of an object of a SharedHeap, which may be half changed.
 class BrokenHeapError : public std::runtime_error {
 public:
     using std::runtime_error::runtime_error;
