@@ -4,6 +4,7 @@
 #include <multiprocessing/context.hpp>
 #include <multiprocessing/pool.hpp>
 #include <multiprocessing/process.hpp>
+#include <multiprocessing/runtime/resource_tracker.hpp>
 
 #include "runtime/helpers.hpp"
 #include "shm/helpers.hpp"
@@ -94,6 +95,7 @@ TEST_CASE("a manager is started once, used in between, and shut down as often as
 
 TEST_CASE("a manager whose initializer throws is not started", "[managers]") {
     const SharedMemoryManager manager;
+    mp::runtime::ensure_resource_tracker();  // which has stderr for as long as it lives
     support::Capture errors(STDERR_FILENO);
     CHECK_THROWS_WITH(manager.start([] { throw std::runtime_error("not today"); }),
                       ContainsSubstring("exit code 1"));
