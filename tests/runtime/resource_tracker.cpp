@@ -63,7 +63,7 @@ TEST_CASE("the tracker keeps nothing of the process that has started it", "[reso
 
     ensure_resource_tracker();
     const std::string folder = "/proc/" + std::to_string(*resource_tracker_pid()) + "/";
-    const auto settled = [&] {
+    [[maybe_unused]] const auto settled = [&] {
         std::set<std::string> open;
         for (const auto& entry : std::filesystem::directory_iterator(folder + "fd")) {
             std::error_code gone;
