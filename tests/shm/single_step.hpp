@@ -131,6 +131,7 @@ private:
         std::vector<std::byte> before;
     };
     void add(const void* start, std::size_t size) {
+        if (size == 0) return;  // a heap that nobody has used yet
         const auto* bytes = static_cast<const std::byte*>(start);
         regions_.push_back({start, {bytes, bytes + size}});
     }
