@@ -348,7 +348,8 @@ TEST_CASE("memory that holds no list is refused, whatever is in it",
           "[shared_memory][shareable_list]") {
     const auto refused = [](std::span<const std::int64_t> words, std::size_t size) {
         const Block memory(size);
-        std::memcpy(memory.buf().data(), words.data(), std::min(size, words.size_bytes()));
+        std::copy_n(std::as_bytes(words).data(), std::min(size, words.size_bytes()),
+                    memory.buf().data());
         try {
             const ShareableList list({.name = memory.name()});
         } catch (const mp::ValueError& error) {
