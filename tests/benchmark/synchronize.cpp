@@ -65,18 +65,24 @@ double alone(long count, Step&& step) {
     });
 }
 
+/// Half of so many times `step`, on a processor of its own.
+template <class Step>
+auto half(long count, const Step& step, std::size_t processor) {
+    return [=] {
+        benchmark::stay_on_one(processor);
+        // Copies of its own. A locked instruction has everything read anew that is reached through
+        // others, and how far away that is would be what is measured.
+        const Step mine = step;
+        const long times = count / 2;
+        for (long i = 0; i < times; ++i) mine();
+    };
+}
 /// `step` so many times altogether, by two processes on a processor each.
 template <class Step>
 double by_two(long count, const Step& step) {
-    const auto half = [&](std::size_t which) {
-        return [&, which] {
-            benchmark::stay_on_one(which);
-            for (long i = 0; i < count / 2; ++i) step();
-        };
-    };
     return benchmark::seconds([&] {
-        const benchmark::Child one(half(0));
-        const benchmark::Child other(half(1));
+        const benchmark::Child one(half(count, step, 0));
+        const benchmark::Child other(half(count, step, 1));
     });
 }
 /// The same, by processes of the library's. That each has a processor of its own is as if by
@@ -84,14 +90,8 @@ double by_two(long count, const Step& step) {
 template <class Step>
 double by_two_of_ours(long count, const Step& step) {
     static_cast<void>(mp::shm::one_processor());
-    const auto half = [&](std::size_t which) {
-        return [&, which] {
-            benchmark::stay_on_one(which);
-            for (long i = 0; i < count / 2; ++i) step();
-        };
-    };
-    const mp::Process one(half(0));
-    const mp::Process other(half(1));
+    const mp::Process one(half(count, step, 0));
+    const mp::Process other(half(count, step, 1));
     return benchmark::seconds([&] {
         one.start();
         other.start();
