@@ -335,6 +335,8 @@ TEST_CASE("an object whose lock died with its holder is broken, until it is look
     CHECK_FALSE(heap.broken());
 
     SECTION("it is looked at") {
+        CHECK_THROWS_AS(numbers.mark_consistent(), mp::AssertionError);
+        CHECK(numbers.broken());
         const std::lock_guard guard(numbers.get_lock());
         CHECK(numbers.get()->size() == 3);
         numbers.mark_consistent();
@@ -386,6 +388,23 @@ TEST_CASE("who takes the lock of the dead by hand is told by it", "[shared_heap]
         CHECK(numbers.get()->size() == 2);
     }
     CHECK(numbers.broken());  // it was asked for in between
+}
+
+TEST_CASE("a handle that is locked and let go leaves an object of the dead broken",
+          "[shared_heap][crash]") {
+    const mp::SharedHeap heap(4096);
+    const auto numbers = heap.construct<Numbers>("numbers", {1, 2});
+    const mp::Process doomed([&] {
+        numbers.lock();
+        support::die();
+    });
+    CHECK(support::run(doomed) == -SIGKILL);
+    numbers.lock();
+    // For others, too, as long as it is not found to be whole.
+    std::thread([&] { CHECK_THROWS_AS(numbers->size(), mp::BrokenHeapError); }).join();
+    numbers.unlock();
+    CHECK_FALSE(numbers.get_lock().abandoned());
+    CHECK_THROWS_AS(numbers->size(), mp::BrokenHeapError);
 }
 
 TEST_CASE("processes that are killed while they change containers hang nobody",

@@ -102,7 +102,8 @@ public:
     }
     /// Has a process died while it had the lock?
     [[nodiscard]] bool broken() const { return state() == shm::ObjectHead::broken; }
-    /// It has been looked at, and is whole: it may be used again. To be called with the lock held.
+    /// It has been looked at, and is whole: it may be used again. *Throws* AssertionError unless the
+    /// calling thread has the lock.
     void mark_consistent() const;
 
     /// The same object?
@@ -118,7 +119,9 @@ private:
     friend class Acquirable<SharedPtr>;
     bool acquire_until(os::Deadline deadline) const {
         expect_one();
-        return lock_.acquire_until(deadline);
+        if (!lock_.acquire_until(deadline)) return false;
+        static_cast<void>(state());  // for good, if it comes from the dead
+        return true;
     }
     struct Lock : AnyLock {
         Lock() noexcept : AnyLock(pickle::Unread{}) {}
@@ -132,14 +135,15 @@ private:
     void save_handle(pickle::OArchive& archive) const;
     void load_handle(pickle::IArchive& archive);
 
-    /// Of one whose lock has come from the dead it is broken, for good.
+    /// While somebody has its lock from the dead it is broken; for good, once that one has asked.
     [[nodiscard]] std::uint32_t state() const {
         expect_one();
-        if (lock_.abandoned()) {
-            std::uint32_t whole = shm::ObjectHead::whole;
-            head_->state.compare_exchange_strong(whole, shm::ObjectHead::broken);
-        }
-        return head_->state.load(std::memory_order_acquire);
+        std::uint32_t state = head_->state.load(std::memory_order_acquire);
+        if (state != shm::ObjectHead::whole || !lock_.abandoned()) return state;
+        // Others leave it as it is: it may be found to be whole at this moment.
+        if (lock_.lock_->is_mine())
+            head_->state.compare_exchange_strong(state, shm::ObjectHead::broken);
+        return shm::ObjectHead::broken;
     }
     void expect_one() const {
         if (!head_)
@@ -314,6 +318,10 @@ void SharedPtr<T>::enter() const {
 template <class T>
 void SharedPtr<T>::mark_consistent() const {
     expect_one();
+    if (!lock_.lock_->is_mine()) {
+        throw AssertionError("SharedPtr.mark_consistent(): the calling thread has not the lock, and "
+                             "so cannot know: acquire it first");
+    }
     lock_.lock_->mark_consistent();
     std::uint32_t broken = shm::ObjectHead::broken;
     head_->state.compare_exchange_strong(broken, shm::ObjectHead::whole);

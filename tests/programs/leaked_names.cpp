@@ -6,13 +6,14 @@
 #include <multiprocessing/process.hpp>
 #include <multiprocessing/shared_memory.hpp>
 
+#include "checks.hpp"
+
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <functional>
-#include <iostream>
 #include <map>
 #include <string>
 #include <system_error>
@@ -40,14 +41,6 @@ std::string message(int count, const std::string& names) {
            " leaked shared_memory objects to clean up at shutdown: " + names + "\n";
 }
 std::string message(const std::string& name) { return message(1, "'" + name + "'"); }
-
-int failures = 0;
-
-void check(bool right, const std::string& what) {
-    if (right) return;
-    ++failures;
-    std::cerr << "not so: " << what << '\n';
-}
 
 bool exists(const std::string& name) { return ::access(("/dev/shm/" + name).c_str(), F_OK) == 0; }
 

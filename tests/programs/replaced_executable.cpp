@@ -5,11 +5,12 @@
 
 #include <multiprocessing/context.hpp>
 
+#include "checks.hpp"
+
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <iostream>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -20,14 +21,6 @@ namespace mp = multiprocessing;
 namespace fs = std::filesystem;
 
 namespace {
-
-int failures = 0;
-
-void check(bool right, const std::string& what) {
-    if (right) return;
-    ++failures;
-    std::cerr << "not so: " << what << '\n';
-}
 
 int exitcode(const std::string& method) {
     const auto p = mp::get_context(method).Process([] { mp::exit(21); });

@@ -7,6 +7,8 @@
 #include <multiprocessing/shared_memory.hpp>
 #include <multiprocessing/sharedctypes.hpp>
 
+#include "checks.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -22,14 +24,6 @@ using mp::shared_memory::ShareableList;
 using mp::shared_memory::SharedMemory;
 
 namespace {
-
-int failures = 0;
-
-void check(bool right, const std::string& what) {
-    if (right) return;
-    ++failures;
-    std::cerr << "not so: " << what << '\n';
-}
 
 // This process alone sees another /dev/shm from now on.
 bool have_a_small_one() {

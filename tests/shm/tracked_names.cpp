@@ -25,14 +25,12 @@ std::string name_of(const char* what) {
 bool exists(const std::string& name) { return ::access(("/dev/shm/" + name).c_str(), F_OK) == 0; }
 
 std::multiset<std::string> tracked() {
-    const shm::Arena& arena = shm::Arena::instance();
-    const auto tx = arena.transaction();
+    const auto tx = shm::Arena::instance().transaction();
     std::multiset<std::string> names;
-    shm::visit_tracked_names(arena.segment(), arena.header().tracked_names,
-                             [&](const shm::TrackedName& entry, const shm::Block&) {
-                                 names.insert(entry.name());
-                                 return false;
-                             });
+    shm::visit_tracked_names([&](const shm::TrackedName& entry, const shm::Block&) {
+        names.insert(entry.name());
+        return false;
+    });
     return names;
 }
 

@@ -56,24 +56,9 @@ private:
 /// What is left when nobody but the caller has the arena, and so nobody needs a lock: `base` is
 /// where it is mapped.
 inline unsigned clean_up(std::byte* base) noexcept {
-    auto& header = *reinterpret_cast<shm::ArenaHeader*>(base);
-    const auto at = [base](shm::Offset offset) {
-        return reinterpret_cast<std::uint64_t*>(base + offset);
-    };
-    for (auto& journal = header.journal; journal.length != 0; --journal.length) {
-        const auto& entry = journal.entries[journal.length - 1];
-        *at(entry.where) = entry.before;
-    }
-    const auto each = [&](auto visit) {
-        for (shm::Offset offset = header.tracked_names; offset != 0;) {
-            auto& block = *reinterpret_cast<shm::Block*>(base + offset);
-            visit(*shm::Arena::payload<const shm::TrackedName>(block));
-            offset = block.next;
-        }
-    };
     unsigned leaked = 0;
     Line names;
-    each([&](const shm::TrackedName& entry) {
+    shm::visit_names_that_are_left(base, [&](const shm::TrackedName& entry) {
         if (!os::has_name(entry.name(), entry.identity)) return;
         names << (leaked == 0 ? ": '" : ", '") << entry.name() << "'";
         ++leaked;
@@ -82,7 +67,7 @@ inline unsigned clean_up(std::byte* base) noexcept {
     (Line() << "resource_tracker: There appear to be " << leaked
             << " leaked shared_memory objects to clean up at shutdown" << names.text())
         .print();
-    each([&](const shm::TrackedName& entry) {
+    shm::visit_names_that_are_left(base, [&](const shm::TrackedName& entry) {
         const int error = os::remove_name_of(entry.name(), entry.identity);
         if (error != 0 && error != ENOENT) {
             (Line() << "resource_tracker: '" << entry.name() << "': [Errno "

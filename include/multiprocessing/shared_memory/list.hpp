@@ -38,9 +38,10 @@ struct ShareableListOptions {
 
 /// A list of None, bools, numbers, strings and bytes. *Python*: `shared_memory.ShareableList`.
 ///
-///     mp::shared_memory::ShareableList l({1, 2.5, true, "x", mp::bytes("y"), mp::None}, {.name =
-///     "n"}); mp::shared_memory::ShareableList same({.name = "n"}); same.set(0, "new"); // what
-///     fits the room that the item began with std::string s = l[0].get<std::string>();
+///     mp::shared_memory::ShareableList l({1, "x", mp::bytes("y"), mp::None}, {.name = "n"});
+///     mp::shared_memory::ShareableList same({.name = "n"});
+///     same.set(0, "new");   // what fits the room that the item began with
+///     std::string s = l[0].get<std::string>();
 ///
 /// Its length never changes. An item has 8 bytes, a string or bytes what was needed in the
 /// beginning, rounded up to more than that. Negative indices count from the end. As in Python,
@@ -60,86 +61,88 @@ public:
     /// *Throws* as SharedMemory, ValueError for items that no list can hold.
     ShareableList(std::initializer_list<ShareableItem> items, ShareableListOptions options = {})
         : ShareableList(std::vector<ShareableItem>(items), std::move(options)) {}
+    // clang-format off (version 14 takes the constraint for a part of the constructor)
     template <std::ranges::input_range Range>
         requires std::convertible_to<std::ranges::range_value_t<Range>, ShareableItem> &&
-            (!std::same_as<std::remove_cvref_t<Range>, ShareableList>)explicit ShareableList(
-                Range&& items, ShareableListOptions options = {})
-            : ShareableList(collect(items), std::move(options)) {}
-        ShareableList(const ShareableList& items, ShareableListOptions options)
-            : ShareableList(collect(items), std::move(options)) {}
-        explicit ShareableList(std::vector<ShareableItem> items, ShareableListOptions options = {})
-            : ShareableList(items, std::move(options.name), 0) {}
+                 (!std::same_as<std::remove_cvref_t<Range>, ShareableList>)
+    explicit ShareableList(Range&& items, ShareableListOptions options = {})
+        : ShareableList(collect(items), std::move(options)) {}
+    ShareableList(const ShareableList& items, ShareableListOptions options)
+        : ShareableList(collect(items), std::move(options)) {}
+    explicit ShareableList(std::vector<ShareableItem> items, ShareableListOptions options = {})
+        : ShareableList(items, std::move(options.name), 0) {}
+    // clang-format on
 
-        // Not to be moved from, as SharedMemory.
-        ShareableList(const ShareableList&) noexcept = default;
-        ShareableList& operator=(const ShareableList&) noexcept = default;
-        ~ShareableList() = default;
+    // Not to be moved from, as SharedMemory.
+    ShareableList(const ShareableList&) noexcept = default;
+    ShareableList& operator=(const ShareableList&) noexcept = default;
+    ~ShareableList() = default;
 
-        /// *Throws* std::out_of_range, as do get() and set().
-        [[nodiscard]] ShareableItem operator[](std::ptrdiff_t index) const {
-            return layout_->read(memory_.buf(), position(index));
-        }
-        template <class T>
-        [[nodiscard]] T get(std::ptrdiff_t index) const {
-            return (*this)[index].template get<T>();
-        }
-        /// Changes an item, its type too. *Throws* ValueError for a string or bytes that are longer
-        /// than the item's room; then it is what it was.
-        void set(std::ptrdiff_t index, const ShareableItem& value) const;
+    /// *Throws* std::out_of_range, as do get() and set().
+    [[nodiscard]] ShareableItem operator[](std::ptrdiff_t index) const {
+        return layout_->read(memory_.buf(), position(index));
+    }
+    template <class T>
+    [[nodiscard]] T get(std::ptrdiff_t index) const {
+        return (*this)[index].template get<T>();
+    }
+    /// Changes an item, its type too. *Throws* ValueError for a string or bytes that are longer
+    /// than the item's room; then it is what it was.
+    void set(std::ptrdiff_t index, const ShareableItem& value) const;
 
-        [[nodiscard]] std::size_t size() const noexcept { return layout_->count(); }
-        [[nodiscard]] bool empty() const noexcept { return size() == 0; }
-        [[nodiscard]] std::size_t count(const ShareableItem& value) const;
-        /// Where it is first. *Throws* ValueError if it is nowhere.
-        [[nodiscard]] std::size_t index(const ShareableItem& value) const;
-        /// As Python's `struct` says it: "8sdq".
-        [[nodiscard]] std::string format() const;
-        /// The memory that it is in, to be closed and unlinked.
-        [[nodiscard]] SharedMemory shm() const { return memory_; }
+    [[nodiscard]] std::size_t size() const noexcept { return layout_->count(); }
+    [[nodiscard]] bool empty() const noexcept { return size() == 0; }
+    [[nodiscard]] std::size_t count(const ShareableItem& value) const;
+    /// Where it is first. *Throws* ValueError if it is nowhere.
+    [[nodiscard]] std::size_t index(const ShareableItem& value) const;
+    /// As Python's `struct` says it: "8sdq".
+    [[nodiscard]] std::string format() const;
+    /// The memory that it is in, to be closed and unlinked.
+    [[nodiscard]] SharedMemory shm() const { return memory_; }
 
-        /// Over the items, by value.
-        [[nodiscard]] Iterator begin() const noexcept;
-        [[nodiscard]] Iterator end() const noexcept;
+    /// Over the items, by value.
+    [[nodiscard]] Iterator begin() const noexcept;
+    [[nodiscard]] Iterator end() const noexcept;
 
-        /// The same list, by the same handle?
-        friend bool operator==(const ShareableList& a, const ShareableList& b) noexcept {
-            return a.memory_ == b.memory_;
-        }
-        /// ShareableList([1, 'x'], name='psm_1234abcd')
-        friend std::ostream& operator<<(std::ostream& out, const ShareableList& list);
+    /// The same list, by the same handle?
+    friend bool operator==(const ShareableList& a, const ShareableList& b) noexcept {
+        return a.memory_ == b.memory_;
+    }
+    /// ShareableList([1, 'x'], name='psm_1234abcd')
+    friend std::ostream& operator<<(std::ostream& out, const ShareableList& list);
 
-        using travels_as_handle = void;
+    using travels_as_handle = void;
 
-    private:
-        friend struct pickle::HandleAccess;
-        friend class managers::SharedMemoryManager;
+private:
+    friend struct pickle::HandleAccess;
+    friend class managers::SharedMemoryManager;
 
-        ShareableList(const std::vector<ShareableItem>& items, std::optional<std::string> name,
-                      std::uint64_t group);
-        explicit ShareableList(pickle::Unread unread) noexcept : memory_(unread) {}
-        void save_handle(pickle::OArchive& archive) const {
-            pickle::HandleAccess::save(archive, memory_);
-        }
-        void load_handle(pickle::IArchive& archive) {
-            pickle::HandleAccess::load(archive, memory_);
-            layout_ = read_layout();
-        }
+    ShareableList(const std::vector<ShareableItem>& items, std::optional<std::string> name,
+                  std::uint64_t group);
+    explicit ShareableList(pickle::Unread unread) noexcept : memory_(unread) {}
+    void save_handle(pickle::OArchive& archive) const {
+        pickle::HandleAccess::save(archive, memory_);
+    }
+    void load_handle(pickle::IArchive& archive) {
+        pickle::HandleAccess::load(archive, memory_);
+        layout_ = read_layout();
+    }
 
-        template <class Range>
-        [[nodiscard]] static std::vector<ShareableItem> collect(Range& items) {
-            std::vector<ShareableItem> collected;
-            // By the value's type: a vector<bool> refers to its own by something else.
-            for (auto&& item : items)
-                collected.emplace_back(std::ranges::range_value_t<Range>(item));
-            return collected;
-        }
-        [[nodiscard]] std::shared_ptr<const Layout> read_layout() const {
-            return std::make_shared<const Layout>(memory_.buf(), memory_.name());
-        }
-        [[nodiscard]] std::size_t position(std::ptrdiff_t index) const;
+    template <class Range>
+    [[nodiscard]] static std::vector<ShareableItem> collect(Range& items) {
+        std::vector<ShareableItem> collected;
+        // By the value's type: a vector<bool> refers to its own by something else.
+        for (auto&& item : items)
+            collected.emplace_back(std::ranges::range_value_t<Range>(item));
+        return collected;
+    }
+    [[nodiscard]] std::shared_ptr<const Layout> read_layout() const {
+        return std::make_shared<const Layout>(memory_.buf(), memory_.name());
+    }
+    [[nodiscard]] std::size_t position(std::ptrdiff_t index) const;
 
-        SharedMemory memory_;
-        std::shared_ptr<const Layout> layout_;
+    SharedMemory memory_;
+    std::shared_ptr<const Layout> layout_;
 };
 
 /// The items of a ShareableList one after the other, each as it is when it is looked at.

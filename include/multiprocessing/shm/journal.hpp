@@ -13,6 +13,7 @@
 #include <array>
 #include <atomic>
 #include <cassert>
+#include <cstddef>
 #include <cstdint>
 
 namespace multiprocessing::shm {
@@ -29,7 +30,15 @@ struct Journal {
     RobustMutex mutex;
     std::uint64_t length = 0;
     std::array<Entry, capacity> entries{};
+
+    // A killed process has executed a prefix of its instructions, so the compiler's order is the only
+    // one to keep: the processor's is kept by the kernel's switch away from the dead.
+    static void order() noexcept { std::atomic_signal_fence(std::memory_order_seq_cst); }
 };
+
+/// Undoes what a transaction has set and not committed, in the arena that is mapped at `base`. With the
+/// mutex, or where nobody else is left.
+void roll_back(std::byte* base, Journal& journal) noexcept;
 
 /// Holds the arena's mutex; what is set through it is undone unless commit() is called.
 class Transaction {
@@ -46,9 +55,9 @@ public:
     void set(std::uint64_t& word, std::uint64_t value) noexcept {
         assert(journal_.length < Journal::capacity);
         journal_.entries[journal_.length] = {segment_.offset_of(&word), word};
-        order();
+        Journal::order();
         journal_.length = journal_.length + 1;
-        order();
+        Journal::order();
         MULTIPROCESSING_FAULT_POINT("transaction: word noted, not changed");
         // Atomic for those who look at single words without the mutex.
         std::atomic_ref(word).store(value, std::memory_order_release);
@@ -56,37 +65,33 @@ public:
     }
     /// From here on everything set so far stands. The transaction may go on with a new unit.
     void commit() noexcept {
-        order();
+        Journal::order();
         MULTIPROCESSING_FAULT_POINT("transaction: not committed");
         journal_.length = 0;
-        order();
+        Journal::order();
         MULTIPROCESSING_FAULT_POINT("transaction: committed");
     }
     /// Undoes what has been set since the last commit().
-    void roll_back() noexcept;
+    void roll_back() noexcept { shm::roll_back(segment_.at(0), journal_); }
     /// Rolls back and lets others in; what the destructor does otherwise.
     void unlock() noexcept;
     /// How many more words can be set before commit().
     [[nodiscard]] std::size_t room() const noexcept { return Journal::capacity - journal_.length; }
 
 private:
-    // A killed process has executed a prefix of its instructions, so the compiler's order is the only
-    // one to keep: the processor's is kept by the kernel's switch away from the dead.
-    static void order() noexcept { std::atomic_signal_fence(std::memory_order_seq_cst); }
-
     const Segment& segment_;
     Journal& journal_;
     bool locked_ = true;
 };
 
-inline void Transaction::roll_back() noexcept {
-    while (journal_.length != 0) {
-        const Journal::Entry& entry = journal_.entries[journal_.length - 1];
-        std::atomic_ref(*segment_.at<std::uint64_t>(entry.where))
+inline void roll_back(std::byte* base, Journal& journal) noexcept {
+    while (journal.length != 0) {
+        const Journal::Entry& entry = journal.entries[journal.length - 1];
+        std::atomic_ref(*reinterpret_cast<std::uint64_t*>(base + entry.where))
             .store(entry.before, std::memory_order_release);
-        order();
-        journal_.length = journal_.length - 1;
-        order();
+        Journal::order();
+        journal.length = journal.length - 1;
+        Journal::order();
         MULTIPROCESSING_FAULT_POINT("transaction: word restored");
     }
 }

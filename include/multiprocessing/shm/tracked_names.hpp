@@ -11,10 +11,12 @@
 
 #include <array>
 #include <climits>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <new>
 #include <string_view>
+#include <utility>
 
 namespace multiprocessing::shm {
 
@@ -53,16 +55,31 @@ inline void untrack_name(Ticket ticket) noexcept {
     if (block != nullptr) arena.destroy(tx, *block);
 }
 
-/// Calls visit(entry, block) for each, until it returns true, with the arena's mutex held. Whether
-/// it did.
+/// Calls visit(entry, block) for each in the arena that is mapped at `base`, until it returns true.
+/// Whether it did. With the arena's mutex held, or where nobody else is left.
 template <class Visit>
-bool visit_tracked_names(const Segment& segment, Offset first, Visit visit) {
-    for (Offset at = first; at != 0;) {
-        Block& block = *segment.at<Block>(at);
+bool visit_tracked_names(std::byte* base, Visit visit) {
+    for (Offset at = reinterpret_cast<ArenaHeader*>(base)->tracked_names; at != 0;) {
+        Block& block = *reinterpret_cast<Block*>(base + at);
         if (visit(*Arena::payload<const TrackedName>(block), block)) return true;
         at = block.next;
     }
     return false;
+}
+
+template <class Visit>
+bool visit_tracked_names(Visit visit) {
+    return visit_tracked_names(Arena::instance().segment().at(0), std::move(visit));
+}
+/// The same for the only process left that has that arena, which it has mapped by itself: what
+/// others were killed in the middle of is undone first.
+template <class Visit>
+void visit_names_that_are_left(std::byte* base, Visit visit) {
+    roll_back(base, reinterpret_cast<ArenaHeader*>(base)->journal);
+    visit_tracked_names(base, [&](const TrackedName& entry, Block&) {
+        visit(entry);
+        return false;
+    });
 }
 
 /// Forgets the entry of a name that has been taken away, whoever has made it.
@@ -70,12 +87,11 @@ inline void untrack_name(os::FileIdentity identity) noexcept {
     const Arena& arena = Arena::instance();
     Transaction tx = arena.transaction();
     Block* found = nullptr;
-    visit_tracked_names(arena.segment(), arena.header().tracked_names,
-                        [&](const TrackedName& entry, Block& block) {
-                            if (entry.identity != identity) return false;
-                            found = &block;
-                            return true;
-                        });
+    visit_tracked_names([&](const TrackedName& entry, Block& block) {
+        if (entry.identity != identity) return false;
+        found = &block;
+        return true;
+    });
     if (found != nullptr) arena.destroy(tx, *found);
 }
 
@@ -96,7 +112,7 @@ inline void remove_names_of(std::uint64_t group) noexcept {
                 ticket = arena.ticket(block);
                 return true;
             };
-            if (!visit_tracked_names(arena.segment(), arena.header().tracked_names, copy)) return;
+            if (!visit_tracked_names(copy)) return;
         }
         // Without the mutex, for it may take as long as much memory takes to be freed. Gone already
         // is as good, and what cannot be taken away is not kept trying.
