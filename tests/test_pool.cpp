@@ -611,6 +611,7 @@ TEST_CASE("a result can be cancelled until it is there", "[pool]") {
     bool told = false;
     waiting.then([](int) {}, [&](const std::exception_ptr&) { told = true; });
     CHECK(waiting.cancel());
+    waiting.wait();
     CHECK(told);
     CHECK_FALSE(waiting.cancel());
     CHECK(waiting.ready());

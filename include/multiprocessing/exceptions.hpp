@@ -47,6 +47,12 @@ public:
     using ProcessError::ProcessError;
 };
 
+/// A task took longer than its `TaskOptions::timeout` allows.
+class TaskTimeoutError : public TimeoutError {
+public:
+    using TimeoutError::TimeoutError;
+};
+
 /// A worker of a Pool ended with this task in its hands.
 class WorkerLostError : public ProcessError {
 public:

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/result.hpp>
 #include <multiprocessing/runtime/pool/async.hpp>
 #include <multiprocessing/runtime/pool/engine.hpp>
 #include <multiprocessing/runtime/pool/imap_job.hpp>
@@ -24,7 +25,8 @@
 
 namespace multiprocessing {
 
-class Pool;
+template <class Backend>
+class PoolInterface;
 
 /// The result of a call that has been given to a pool. A handle: copies are the same result.
 /// *Python*: `AsyncResult`.
@@ -43,7 +45,7 @@ public:
     R get(Timeout timeout = {}) &&;
     /// Waits until it is ready or the time is over.
     void wait(Timeout timeout = {}) const { static_cast<void>(wait_until_ready(timeout)); }
-    [[nodiscard]] bool ready() const { return state_->ready(); }
+    [[nodiscard]] bool ready() const;
     /// Whether it ended without an exception. *Throws* ValueError before it is ready.
     bool successful() const;
     /// Has `callback(value)`, or `error_callback(std::exception_ptr)`, run when the result comes:
@@ -51,20 +53,21 @@ public:
     /// it has come already. *Python*: the arguments of `apply_async`.
     template <class Callback, class ErrorCallback = std::nullptr_t>
     const AsyncResult& then(Callback callback, ErrorCallback error_callback = nullptr) const;
-    /// Gives the result up: get() throws CancelledError, and what no worker has begun will not be
-    /// run. Returns false if it was over already.
+    /// Gives the result up: get() throws CancelledError, what no worker has begun will not be run, and
+    /// a worker that is at it is told to stop: `mp::this_task::stop_requested()`, then SIGTERM, then
+    /// SIGKILL, with `TaskOptions::grace` between them. (A thread can only be asked.) Returns false
+    /// if it was over already.
     bool cancel() const;
 
 private:
-    friend class Pool;
-    AsyncResult(std::shared_ptr<State> state, const std::shared_ptr<runtime::pool::Engine>& engine,
-                const std::shared_ptr<runtime::pool::Job>& job)
-        : state_(std::move(state)), engine_(engine), job_(job) {}
+    template <class Backend>
+    friend class PoolInterface;
+    AsyncResult(std::shared_ptr<State> state, const std::shared_ptr<runtime::pool::Job>& job)
+        : state_(std::move(state)), job_(job) {}
     bool wait_until_ready(const Timeout& timeout) const;
     Stored& wait_for_value(const Timeout& timeout) const;
 
     std::shared_ptr<State> state_;
-    std::weak_ptr<runtime::pool::Engine> engine_;
     std::weak_ptr<runtime::pool::Job> job_;
 };
 
@@ -85,7 +88,8 @@ public:
     [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 
 private:
-    friend class Pool;
+    template <class Backend>
+    friend class PoolInterface;
     explicit IMapIterator(std::shared_ptr<runtime::pool::ImapJob<R>> job) : job_(std::move(job)) {}
 
     std::shared_ptr<runtime::pool::ImapJob<R>> job_;
@@ -95,11 +99,17 @@ private:
 
 template <class R>
 bool AsyncResult<R>::wait_until_ready(const Timeout& timeout) const {
-    if (ready()) return true;
-    if (const auto engine = engine_.lock()) {
-        timeout.forever() ? engine->check_may_wait() : engine->check_own();
+    if (state_->ready()) return true;
+    if (const auto engine = state_->engine().lock()) return engine->wait(*state_, timeout);
+    return state_->sleep(timeout);
+}
+
+template <class R>
+bool AsyncResult<R>::ready() const {
+    if (!state_->ready()) {
+        if (const auto engine = state_->engine().lock()) engine->look();
     }
-    return state_->wait(timeout);
+    return state_->ready();
 }
 
 template <class R>
@@ -164,11 +174,11 @@ const AsyncResult<R>& AsyncResult<R>::then(Callback callback, ErrorCallback erro
 
 template <class R>
 bool AsyncResult<R>::cancel() const {
-    const auto engine = engine_.lock();
+    const auto engine = state_->engine().lock();
     const auto job = job_.lock();
-    if (ready() || !engine || !job) return false;
+    if (!engine || !job) return false;
     engine->check_own();
-    return engine->cancel(job);
+    return !ready() && engine->cancel(job);
 }
 
 /// Takes when it is moved on; throws, where there was an exception, when it is looked at.

@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// Advice to the kernel about private memory.
+// A process's private memory: advice to the kernel, and how much there is.
 #pragma once
 
+#include <multiprocessing/os/error.hpp>
+#include <multiprocessing/os/fd.hpp>
+
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 namespace multiprocessing::os {
 
@@ -23,6 +30,33 @@ inline void before_filling(void* memory, std::size_t size) noexcept {
     if (first < last) {
         ::madvise(static_cast<std::byte*>(memory) + (first - begin), last - first, MADV_HUGEPAGE);
     }
+}
+
+/// What a statm file says: all numbers are pages; what is shared is not this process's alone.
+[[nodiscard]] inline std::uint64_t private_memory_of(const char* statm) noexcept {
+    const Fd file(::open(statm, O_RDONLY | O_CLOEXEC));
+    if (!file) return 0;
+    char text[128];
+    const auto got = retry_on_signal([&] { return ::read(file.get(), text, sizeof text - 1); });
+    if (got <= 0) return 0;
+    text[got] = '\0';
+    unsigned long long size = 0;
+    unsigned long long resident = 0;
+    unsigned long long shared = 0;
+    if (std::sscanf(text, "%llu %llu %llu", &size, &resident, &shared) != 3) return 0;
+    return (resident - std::min(shared, resident)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+/// Bytes of memory that this process has to itself and that are not paged out; 0 if the system does not
+/// tell. Takes some microseconds.
+[[nodiscard]] inline std::uint64_t private_memory() noexcept {
+    return private_memory_of("/proc/self/statm");
+}
+/// The same of another process.
+[[nodiscard]] inline std::uint64_t private_memory(int pid) noexcept {
+    char path[32];
+    std::snprintf(path, sizeof path, "/proc/%d/statm", pid);
+    return private_memory_of(path);
 }
 
 }  // namespace multiprocessing::os

@@ -46,7 +46,7 @@ shm::Outcome send(shm::Ring& ring, const T& value, os::Deadline deadline) {
     } else {
         if constexpr (has_exact_size<T>) {
             // Long and of known length: written once, where it stays.
-            const std::size_t size = *exact_size(value) - sizeof(std::uint64_t);
+            const std::size_t size = payload_size(value);
             if (size > Ring::inline_most) {
                 ring.await_used_memory(size, deadline);
                 shm::Run run(size);
@@ -151,7 +151,7 @@ shm::Outcome send_many(shm::Ring& ring, Range&& values) {
     try {
         for (const T& value : values) {
             if constexpr (has_exact_size<T> && !Bitwise<T>) {
-                if (*exact_size(value) - sizeof(std::uint64_t) > Ring::inline_most) {
+                if (payload_size(value) > Ring::inline_most) {
                     flush();
                     if (outcome == shm::Outcome::done) {
                         outcome = send(ring, value, os::Deadline::never());

@@ -145,8 +145,8 @@ inline Registry::Registry() {
         std::runtime_error, std::range_error, std::overflow_error, std::underflow_error,
         std::system_error, std::ios_base::failure, std::filesystem::filesystem_error,
         std::future_error, std::regex_error>();
-    add<ProcessError, BufferTooShort, AuthenticationError, TimeoutError, WorkerLostError,
-        CancelledError, Empty, Full, ShutDown, BrokenBarrierError, BrokenHeapError, EOFError,
+    add<ProcessError, BufferTooShort, AuthenticationError, TimeoutError, TaskTimeoutError,
+        WorkerLostError, CancelledError, Empty, Full, ShutDown, BrokenBarrierError, BrokenHeapError, EOFError,
         StopIteration, ValueError, AssertionError, PicklingError, UnpicklingError, RemoteError>();
 }
 

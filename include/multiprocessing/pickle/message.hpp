@@ -119,15 +119,23 @@ template <class T>
 inline constexpr bool has_exact_size =
     Bitwise<T> || Stateless<T> || requires(const T& value) { Codec<T>::size(value); };
 
+/// The same without the hash of the type.
+template <Picklable T>
+    requires has_exact_size<T>
+[[nodiscard]] std::size_t payload_size(const T& value) {
+    if constexpr (Stateless<T>) {
+        return 0;
+    } else if constexpr (Bitwise<T>) {
+        return sizeof(T);
+    } else {
+        return Codec<T>::size(value);
+    }
+}
+
 template <Picklable T>
 [[nodiscard]] std::optional<std::size_t> exact_size(const T& value) {
-    constexpr std::size_t hash = sizeof(std::uint64_t);
-    if constexpr (Stateless<T>) {
-        return hash;
-    } else if constexpr (Bitwise<T>) {
-        return hash + sizeof(T);
-    } else if constexpr (has_exact_size<T>) {
-        return hash + Codec<T>::size(value);
+    if constexpr (has_exact_size<T>) {
+        return sizeof(std::uint64_t) + payload_size(value);
     } else {
         return std::nullopt;
     }

@@ -16,6 +16,7 @@
 
 #include <array>
 #include <atomic>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -66,7 +67,8 @@ public:
     /// becomes visible together, also if it throws then.
     template <class Write>
     Outcome put_many(os::Deadline deadline, Write write);
-    /// Calls read(Getter&, Getter::Record) when there is a record, which it may take().
+    /// Calls read(Getter&, Getter::Record) when there is a record, which it may take(). If it does not,
+    /// it is called again; unless it returns true, which says that it has what it came for.
     template <class Read>
     Outcome take(os::Deadline deadline, Read read) {
         return take(deadline, read, [] { return false; }, [] {});
@@ -310,6 +312,7 @@ Outcome Ring::take(os::Deadline deadline, Read read, Stop stop, Idle idle) {
         const bool last = is_shut_down();  // before the look at the items: nothing comes after it
         bool found = false;
         bool taken = false;
+        bool served = false;
         bool freed = false;
         std::uint64_t more = 0;
         {
@@ -319,7 +322,11 @@ Outcome Ring::take(os::Deadline deadline, Read read, Stop stop, Idle idle) {
             if (found) {
                 const std::uint64_t before = getter.taken();  // peek() may have passed over some
                 try {
-                    read(getter, record);
+                    if constexpr (std::same_as<decltype(read(getter, record)), bool>) {
+                        served = read(getter, record);
+                    } else {
+                        read(getter, record);
+                    }
                 } catch (...) {
                     items_.rouse();  // the item is somebody else's
                     throw;
@@ -327,7 +334,7 @@ Outcome Ring::take(os::Deadline deadline, Read read, Stop stop, Idle idle) {
                 MULTIPROCESSING_FAULT_POINT("get: taken, not committed");
                 getter.commit();
                 MULTIPROCESSING_FAULT_POINT("get: committed, end held");
-                taken = getter.taken() != before;
+                taken = served || getter.taken() != before;
                 more = getter.known();
                 if (came_back) HeadStart::result(more + getter.taken());
             }

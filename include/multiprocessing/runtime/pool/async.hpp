@@ -4,12 +4,13 @@
 #pragma once
 
 #include <multiprocessing/os/clock.hpp>
+#include <multiprocessing/runtime/pool/engine.hpp>
 
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -17,43 +18,32 @@
 
 namespace multiprocessing::runtime::pool {
 
-/// Waits on a condition variable of this process until a deadline; whether `ready` came true.
-template <class Ready>
-bool wait_until(std::condition_variable& changed, std::unique_lock<std::mutex>& lock,
-                os::Deadline deadline, Ready ready) {
-    if (deadline.is_never()) {
-        changed.wait(lock, ready);
-        return true;
-    }
-    while (!ready()) {
-        if (deadline.expired()) return false;
-        changed.wait_for(lock, deadline.remaining());
-    }
-    return true;
-}
-
 template <class R>
-class AsyncState {
+class AsyncState final : public Awaited, public std::enable_shared_from_this<AsyncState<R>> {
 public:
     using Callback = std::function<void(const R&)>;
     using ErrorCallback = std::function<void(std::exception_ptr)>;
 
-    /// Gives the outcome, runs the callbacks, then lets those go who wait. The first outcome counts;
-    /// whether this was it.
+    explicit AsyncState(std::weak_ptr<Engine> engine) noexcept : engine_(std::move(engine)) {}
+
+    /// Gives the outcome; then come the callbacks, in the pool's thread, and then those are let go who
+    /// wait. The first outcome counts; whether this was it.
     bool complete(R value) { return settle(std::move(value), nullptr); }
     bool fail(std::exception_ptr exception) { return settle(std::nullopt, std::move(exception)); }
 
-    [[nodiscard]] bool ready() const noexcept { return ready_.load(std::memory_order_acquire); }
-    bool wait(os::Deadline deadline) const {
+    [[nodiscard]] bool ready() const noexcept override {
+        return ready_.load(std::memory_order_acquire);
+    }
+    bool sleep(os::Deadline deadline) const override {
         std::unique_lock lock(mutex_);
         return wait_until(changed_, lock, deadline, [this] { return ready(); });
     }
     /// Once it is ready.
     [[nodiscard]] const std::exception_ptr& exception() const noexcept { return exception_; }
     [[nodiscard]] R& value() noexcept { return *value_; }
+    [[nodiscard]] const std::weak_ptr<Engine>& engine() const noexcept { return engine_; }
 
-    /// Before the end: to be run by whoever brings it. After it: run now, and what it throws is the
-    /// caller's.
+    /// Before the end: to be run when it comes. After it: run now, and what it throws is the caller's.
     void then(Callback callback, ErrorCallback error_callback);
 
 private:
@@ -62,8 +52,10 @@ private:
         ErrorCallback error_callback;
     };
     bool settle(std::optional<R> value, std::exception_ptr exception);
+    void finish();
     void run(const Callbacks& callbacks);
 
+    const std::weak_ptr<Engine> engine_;
     mutable std::mutex mutex_;
     mutable std::condition_variable changed_;
     bool settled_ = false;
@@ -72,14 +64,32 @@ private:
     std::optional<R> value_;
     std::exception_ptr exception_;
     std::vector<Callbacks> callbacks_;
+    std::optional<Service> service_;  // the pool's thread is to bring it, if there are callbacks
 };
 
 template <class R>
 bool AsyncState<R>::settle(std::optional<R> value, std::exception_ptr exception) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (std::exchange(settled_, true)) return false;
+        value_ = std::move(value);
+        exception_ = std::move(exception);
+        if (callbacks_.empty()) {
+            ready_.store(true, std::memory_order_release);
+            changed_.notify_all();
+            return true;
+        }
+    }
+    const auto engine = engine_.lock();
+    auto self = this->shared_from_this();
+    if (!engine || !engine->run_in_thread([self] { self->finish(); })) finish();
+    return true;
+}
+
+template <class R>
+void AsyncState<R>::finish() {
+    std::optional<Service> service;
     std::unique_lock lock(mutex_);
-    if (std::exchange(settled_, true)) return false;
-    value_ = std::move(value);
-    exception_ = std::move(exception);
     while (!callbacks_.empty()) {
         auto callbacks = std::exchange(callbacks_, {});
         lock.unlock();
@@ -94,18 +104,22 @@ bool AsyncState<R>::settle(std::optional<R> value, std::exception_ptr exception)
         callbacks.clear();  // what they captured may look at this
         lock.lock();
     }
+    service_.swap(service);
     ready_.store(true, std::memory_order_release);
     changed_.notify_all();
-    return true;
 }
 
 template <class R>
 void AsyncState<R>::then(Callback callback, ErrorCallback error_callback) {
     const Callbacks callbacks{std::move(callback), std::move(error_callback)};
     if (!ready()) {
+        // Nobody may ever wait for it.
+        std::optional<Service> service;
+        if (auto engine = engine_.lock()) service.emplace(std::move(engine));
         const std::lock_guard lock(mutex_);
         if (!ready()) {
             callbacks_.push_back(callbacks);
+            if (!service_) service_.swap(service);
             return;
         }
     }

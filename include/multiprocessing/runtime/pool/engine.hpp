@@ -1,31 +1,27 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// The parent's side of a Pool: its workers, the tasks they have been given, and one thread that takes
-// in outcomes and sees to the dead. Answers the handler threads of Python's `pool.Pool`.
+// The parent's side of a pool, whatever its workers are: who may give work, what phase it is in, and
+// one thread that sees to what nobody waits for. Answers the handler threads of Python's `pool.Pool`.
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
-#include <multiprocessing/os/poll.hpp>
+#include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/os/signals.hpp>
+#include <multiprocessing/runtime/exit.hpp>
 #include <multiprocessing/runtime/pool/job.hpp>
-#include <multiprocessing/runtime/pool/shared.hpp>
-#include <multiprocessing/runtime/pool/worker.hpp>
-#include <multiprocessing/runtime/start.hpp>
-#include <multiprocessing/shm/run.hpp>
+#include <multiprocessing/runtime/report.hpp>
+#include <multiprocessing/runtime/this_process.hpp>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <csignal>
 #include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <span>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -34,34 +30,58 @@
 
 namespace multiprocessing::runtime::pool {
 
-/// What a pool is made with.
-struct Settings {
-    std::uint32_t processes;
-    Action initializer;
-    std::uint64_t most_tasks = 0;
-    std::optional<StartMethod> method;
+/// Waits on a condition variable of this process until a deadline; whether `ready` came true.
+template <class Ready>
+bool wait_until(std::condition_variable& changed, std::unique_lock<std::mutex>& lock,
+                os::Deadline deadline, Ready ready) {
+    if (deadline.is_never()) {
+        changed.wait(lock, ready);
+        return true;
+    }
+    while (!ready()) {
+        if (deadline.expired()) return false;
+        changed.wait_for(lock, deadline.remaining());
+    }
+    return true;
+}
+
+/// What somebody waits for, who may have to bring it about himself.
+class Awaited {
+public:
+    Awaited() = default;
+    Awaited(const Awaited&) = delete;
+    Awaited& operator=(const Awaited&) = delete;
+    virtual ~Awaited() = default;
+    [[nodiscard]] virtual bool ready() const noexcept = 0;
+    /// Sleeps until it is ready or the deadline has passed; whether it was.
+    virtual bool sleep(os::Deadline deadline) const = 0;
+};
+
+/// What a call is given beside its items.
+struct TaskSettings {
+    std::chrono::nanoseconds timeout{0};  // of one item; 0: none
+    std::chrono::nanoseconds grace{0};    // from one way of asking it to stop to the next
+    std::uint32_t retries = 0;            // after deaths
 };
 
 /// A pool. Lives in a shared_ptr, which its thread has too.
 class Engine : public std::enable_shared_from_this<Engine> {
 public:
-    /// Starts the workers and the thread. When one cannot be started those that were are ended.
-    [[nodiscard]] static std::shared_ptr<Engine> start(Settings settings);
-    explicit Engine(Settings settings);
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;
+    virtual ~Engine() = default;
 
-    [[nodiscard]] std::uint32_t size() const noexcept { return settings_.processes; }
-    [[nodiscard]] std::vector<ProcessPointer> workers() const;
+    /// How many workers there are to be.
+    [[nodiscard]] std::uint32_t size() const noexcept { return size_.load(std::memory_order_relaxed); }
 
-    /// A task's block, of which the caller writes the payload.
-    [[nodiscard]] Task& make_task(Entry entry, std::uint32_t count, std::size_t bytes,
-                                  std::span<const shm::Ticket> tickets) const;
-    /// Gives a task to the workers; its items are the job's from `base` on.
-    void submit(const std::shared_ptr<Job>& job, std::uint64_t base, Task& task);
-    /// Takes back the tasks of a job that nobody has begun, and fails it. What comes of those that
-    /// have been begun is dropped. False if it was over already.
-    bool cancel(const std::shared_ptr<Job>& job);
+    /// Waits until it is ready or the deadline has passed; whether it was. Throws AssertionError for who
+    /// would wait for ever.
+    virtual bool wait(const Awaited& awaited, os::Deadline deadline);
+    /// Takes in what has come, if nobody else does.
+    virtual void look() {}
+    /// Takes back the tasks of a job that nobody has begun, asks those who are at others to stop, and
+    /// fails it. False if it was over already.
+    virtual bool cancel(const std::shared_ptr<Job>& job) = 0;
 
     /// Throws ValueError unless new work may be given, and counts a caller that may give more; until
     /// it calls end_feeding() the pool does not stop.
@@ -71,6 +91,14 @@ public:
     /// joins may be the one that was to take them.
     void begin_stream(const std::shared_ptr<Job>& job);
     void end_stream(const Job& job) noexcept;
+
+    /// Until end_service() the pool's thread sees to it that outcomes are taken in.
+    void begin_service() noexcept {
+        if (services_.fetch_add(1) == 0) wake();
+    }
+    void end_service() noexcept { services_.fetch_sub(1); }
+    /// Has the pool's thread call it, soon. False when there is no thread any more. Nothing is thrown.
+    bool run_in_thread(std::function<void()> function) noexcept;
 
     /// Throws AssertionError in a process forked from the pool's.
     void check_own() const;
@@ -84,206 +112,127 @@ public:
     /// What the last handle does.
     void abandon() noexcept;
 
-private:
+protected:
     enum class Phase { running, closing, terminating, ended };
-    struct Worker {
-        ProcessPointer process;
-        std::shared_ptr<const os::Fd> sentinel;  // the user may close the process
-        bool gone = false;                       // it has ended, and was not replaced
-    };
-    struct Given {
-        std::shared_ptr<Job> job;
-        std::uint64_t base;
-        shm::Ticket block;
-    };
 
-    void start_worker(std::uint32_t number);
-    void run() noexcept;
-    void serve();
-    bool take_results();
-    void take_result(std::span<const std::byte> bytes, shm::Run run);
-    static void hand_over(const Given& given, const Result& result, std::span<shm::Ticket> tickets);
-    void see_to_the_dead();
-    void settle(std::uint32_t number, int exitcode);
-    void lose_task(std::uint32_t number, int exitcode);
-    bool replace(std::uint32_t number, int exitcode);
-    [[nodiscard]] bool wait_for_news();
-    void see_workers_off();
-    void break_down(const std::exception_ptr& exception);
-    void end_workers();
-    void fail_all(const std::exception_ptr& exception, bool workers_run);
-    void free_block(shm::Ticket ticket) noexcept;
-    /// Whether no worker had begun it; then none will.
-    [[nodiscard]] static bool take_back(const Given& given) noexcept {
-        std::uint32_t waiting = Task::waiting;
-        return task_of(given.block).holder.compare_exchange_strong(waiting, Task::cancelled);
-    }
-    /// Of a task that is given.
-    [[nodiscard]] static Task& task_of(shm::Ticket block) noexcept {
-        return *shm::Arena::payload<Task>(shm::Arena::instance().named(block));
-    }
-    [[nodiscard]] std::optional<Given> take_given(std::uint64_t id);
-    [[nodiscard]] std::optional<Given> find_given(std::uint64_t id) const;
-    void give_again(const Given& given, Task& task);
-    void finish(const Given& given);
-    void post(shm::Ticket block);
+    explicit Engine(std::uint32_t size) noexcept : size_(size) {}
+    /// Starts the pool's thread. Once, by who makes the pool.
+    void start_thread();
+
+    // What the thread does, in the order in which it does it.
+
+    /// Takes in outcomes if nobody else does, sees to the dead and to what is overdue.
+    virtual void attend() = 0;
+    /// With the mutex held: is there nothing given that has not ended?
+    [[nodiscard]] virtual bool is_idle() const = 0;
+    /// Until there is news, or wake().
+    virtual void sleep() = 0;
+    /// Has the workers leave, now that all is done, and waits until they have, or should_hurry().
+    virtual void see_workers_off() = 0;
+    /// Ends the workers that are left.
+    virtual void end_workers() = 0;
+    /// Fails all jobs. While workers run, what they have in hand is theirs until they are done with it.
+    virtual void fail_all(const std::exception_ptr& exception, bool workers_run) = 0;
+    /// Functions that were to be called in the thread have been.
+    virtual void deferred_done() noexcept {}
+    /// Has the thread look round. From any thread.
+    virtual void wake() noexcept = 0;
+
     void check_running() const;  // with the mutex held
-    void wake() noexcept { channel_.doorbell().ring(); }
+    [[nodiscard]] std::uint64_t services() const noexcept { return services_.load(); }
+    [[nodiscard]] bool is_running() const {
+        const std::lock_guard lock(mutex_);
+        return phase_ == Phase::running;
+    }
+    [[nodiscard]] bool should_hurry() const {
+        const std::lock_guard lock(mutex_);
+        return phase_ == Phase::terminating;
+    }
+    /// The pool can do no more work: every job, and every one to come, ends with the exception.
+    void break_down(const std::exception_ptr& exception);
+    /// Why no task can be given, if so. With the mutex held.
+    [[nodiscard]] std::exception_ptr refusal() const;
     [[nodiscard]] bool is_foreign() const noexcept { return creator_ != os::this_pid(); }
     [[nodiscard]] bool is_own_thread() const noexcept {
         return std::this_thread::get_id() == thread_id_;
     }
 
-    Settings settings_;
-    Channel channel_;
-    int creator_ = os::this_pid();
-    os::SignalMask signals_ = os::SignalMask::of_this_thread();
-    std::uint64_t workers_made_ = 0;
-    std::uint64_t fruitless_deaths_ = 0;  // in a row, of workers that were not ready yet
-
+    const int creator_ = os::this_pid();
+    std::atomic<std::uint32_t> size_;
     mutable std::mutex mutex_;  // guards what follows
-    std::condition_variable ended_;
     Phase phase_ = Phase::running;
+    std::exception_ptr broken_;
+
+private:
+    void run() noexcept;
+    void serve();
+    void run_deferred();
+
+    std::condition_variable ended_;
     bool joined_ = false;
     std::uint64_t feeders_ = 0;
     std::unordered_map<const Job*, std::weak_ptr<Job>> streams_;
-    std::exception_ptr broken_;
-    std::vector<Worker> workers_;
-    std::unordered_map<std::uint64_t, Given> given_;
+    std::vector<std::function<void()>> deferred_;
+    bool defers_ = true;
 
-    std::atomic<std::uint64_t> next_id_{1};
+    std::atomic<std::uint64_t> services_{0};
     std::thread thread_;
     std::thread::id thread_id_;
     ExitFunctions::Id at_exit_ = 0;
 };
 
-inline Engine::Engine(Settings settings)
-    : settings_(std::move(settings)), channel_(settings_.processes), workers_(settings_.processes) {}
+/// While it lives the pool's thread takes in outcomes.
+class Service {
+public:
+    explicit Service(std::shared_ptr<Engine> engine) noexcept : engine_(std::move(engine)) {
+        engine_->begin_service();
+    }
+    Service(const Service&) = delete;
+    Service& operator=(const Service&) = delete;
+    Service(Service&&) noexcept = default;
+    Service& operator=(Service&& other) noexcept {
+        std::swap(engine_, other.engine_);
+        return *this;
+    }
+    ~Service() {
+        if (engine_) engine_->end_service();
+    }
 
-inline std::shared_ptr<Engine> Engine::start(Settings settings) {
-    auto engine = std::make_shared<Engine>(std::move(settings));
+private:
+    std::shared_ptr<Engine> engine_;
+};
+
+/// While it lives the pool does not stop for lack of work. After Engine::begin_feeding().
+class EndFeeding {
+public:
+    explicit EndFeeding(Engine& engine) noexcept : engine_(engine) {}
+    EndFeeding(const EndFeeding&) = delete;
+    EndFeeding& operator=(const EndFeeding&) = delete;
+    ~EndFeeding() { engine_.end_feeding(); }
+
+private:
+    Engine& engine_;
+};
+
+// ---------------------------------------------------------------------------------------------------
+
+inline bool Engine::wait(const Awaited& awaited, os::Deadline deadline) {
+    if (awaited.ready()) return true;
+    deadline.is_never() ? check_may_wait() : check_own();
+    return awaited.sleep(deadline);
+}
+
+inline bool Engine::run_in_thread(std::function<void()> function) noexcept {
+    if (is_foreign() || is_own_thread()) return false;
     try {
-        for (std::uint32_t i = 0; i < engine->size(); ++i) engine->start_worker(i);
-        const os::BlockSignals for_the_thread;
-        engine->thread_ = std::thread([engine] { engine->run(); });
-    } catch (...) {
-        engine->end_workers();
-        throw;
-    }
-    engine->thread_id_ = engine->thread_.get_id();
-    // Before the children are ended, or the thread would replace them.
-    constexpr int before_others = 15;
-    engine->at_exit_ = register_exit(
-        [weak = std::weak_ptr(engine)] {
-            if (const auto pool = weak.lock()) pool->terminate();
-        },
-        before_others);
-    return engine;
-}
-
-inline void Engine::start_worker(std::uint32_t number) {
-    const StartMethod method = settings_.method ? *settings_.method : default_start_method().get();
-    NewProcess process;
-    process.name = std::string(worker_prefix(method)) + "PoolWorker-" + std::to_string(++workers_made_);
-    process.daemon = true;
-    process.method = method;
-    auto state = make_state(
-        std::move(process),
-        make_target(&work, Seat(channel_, number, settings_.most_tasks, signals_,
-                                settings_.initializer)));
-    WorkerSlot& slot = channel_.control().slots()[number];
-    slot = {};
-    const os::BlockSignals until_it_ignores_interrupts;
-    runtime::start(
-        state, [target = state->target.get()] { target->run(); },
-        [target = state->target.get()](pickle::OArchive& archive) { target->save(archive); });
-    const std::lock_guard lock(mutex_);
-    auto sentinel = state->shared_sentinel();
-    workers_[number] = {std::move(state), std::move(sentinel), false};
-}
-
-inline std::vector<ProcessPointer> Engine::workers() const {
-    const std::lock_guard lock(mutex_);
-    std::vector<ProcessPointer> running;
-    running.reserve(workers_.size());
-    for (const Worker& worker : workers_) {
-        if (worker.process && !worker.gone) running.push_back(worker.process);
-    }
-    return running;
-}
-
-inline Task& Engine::make_task(Entry entry, std::uint32_t count, std::size_t bytes,
-                               std::span<const shm::Ticket> tickets) const {
-    const shm::Arena& arena = shm::Arena::instance();
-    const auto code = pickle::code_address(reinterpret_cast<const void*>(entry));
-    const std::size_t aligned = (sizeof(Task) + bytes + 7) & ~std::size_t{7};
-    shm::Transaction tx = arena.transaction();
-    shm::Block& block = arena.allocate(tx, aligned + tickets.size_bytes(), channel_.owned());
-    if (!tickets.empty()) {
-        std::memcpy(shm::Arena::payload(block) + aligned, tickets.data(), tickets.size_bytes());
-        tx.set(block.tickets, tickets.size());
-    }
-    tx.commit();
-    return *new (shm::Arena::payload(block)) Task{0, code, 0, count, bytes, Task::waiting};
-}
-
-inline void Engine::submit(const std::shared_ptr<Job>& job, std::uint64_t base, Task& task) {
-    const std::uint64_t id = next_id_.fetch_add(1);
-    task.id = id;
-    const shm::Ticket ticket = shm::Arena::instance().ticket(shm::Arena::block_of(&task));
-    std::exception_ptr refused;
-    {
         const std::lock_guard lock(mutex_);
-        if (broken_) {
-            refused = broken_;
-        } else if (phase_ == Phase::terminating || phase_ == Phase::ended) {
-            refused = std::make_exception_ptr(CancelledError("the pool was terminated"));
-        } else {
-            given_.emplace(id, Given{job, base, ticket});
-        }
+        if (!defers_) return false;
+        deferred_.push_back(std::move(function));
+    } catch (...) {  // for lack of memory
+        return false;
     }
-    if (refused) {
-        free_block(ticket);
-        job->fail(refused);
-        return;
-    }
-    try {
-        post(ticket);
-    } catch (...) {
-        if (take_given(id)) free_block(ticket);
-        throw;
-    }
-}
-
-/// By its ticket: somebody may have cancelled it, and the block be another's by now.
-inline void Engine::post(shm::Ticket block) {
-    static_cast<void>(channel_.tasks().put(os::Deadline::never(), [&](shm::Ring::Putter& end) {
-        std::memcpy(end.reserve(sizeof block), &block, sizeof block);
-    }));
-}
-
-inline bool Engine::cancel(const std::shared_ptr<Job>& job) {
-    std::vector<shm::Ticket> unused;
-    {
-        const std::lock_guard lock(mutex_);
-        for (auto at = given_.begin(); at != given_.end();) {
-            if (at->second.job != job) {
-                ++at;
-                continue;
-            }
-            if (take_back(at->second)) {
-                unused.push_back(at->second.block);
-                at = given_.erase(at);
-            } else {
-                ++at;
-            }
-        }
-    }
-    for (const shm::Ticket& block : unused) free_block(block);
-    const bool in_time =
-        job->fail(std::make_exception_ptr(CancelledError("the task was cancelled")));
     wake();
-    return in_time;
+    return true;
 }
 
 inline void Engine::check_own() const {
@@ -307,11 +256,29 @@ inline void Engine::check_running() const {
     }
 }
 
+inline std::exception_ptr Engine::refusal() const {
+    if (broken_) return broken_;
+    if (phase_ == Phase::terminating || phase_ == Phase::ended) {
+        return std::make_exception_ptr(CancelledError("the pool was terminated"));
+    }
+    return nullptr;
+}
+
 inline void Engine::begin_feeding() {
     check_own();
     const std::lock_guard lock(mutex_);
     check_running();
     ++feeders_;
+}
+
+inline void Engine::end_feeding() noexcept {
+    bool is_last = false;
+    {
+        const std::lock_guard lock(mutex_);
+        --feeders_;
+        is_last = phase_ != Phase::running;
+    }
+    if (is_last) wake();
 }
 
 inline void Engine::begin_stream(const std::shared_ptr<Job>& job) {
@@ -326,14 +293,6 @@ inline void Engine::end_stream(const Job& job) noexcept {
     {
         const std::lock_guard lock(mutex_);
         streams_.erase(&job);
-    }
-    wake();
-}
-
-inline void Engine::end_feeding() noexcept {
-    {
-        const std::lock_guard lock(mutex_);
-        --feeders_;
     }
     wake();
 }
@@ -393,6 +352,78 @@ inline void Engine::abandon() noexcept {
     if (thread_.joinable()) thread_.join();
 }
 
-}  // namespace multiprocessing::runtime::pool
+inline void Engine::break_down(const std::exception_ptr& exception) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (broken_) return;
+        broken_ = exception;
+    }
+    fail_all(exception, true);
+}
 
-#include <multiprocessing/runtime/pool/engine_thread.hpp>
+inline void Engine::start_thread() {
+    {
+        const os::BlockSignals for_the_thread;
+        const std::lock_guard lock(mutex_);  // it asks who it is
+        thread_ = std::thread([self = shared_from_this()] { self->run(); });
+        thread_id_ = thread_.get_id();
+    }
+    // Before the children are ended, or the thread would replace them.
+    constexpr int before_others = 15;
+    at_exit_ = register_exit(
+        [weak = weak_from_this()] {
+            if (const auto pool = weak.lock()) pool->terminate();
+        },
+        before_others);
+}
+
+inline void Engine::run() noexcept {
+    {
+        const std::lock_guard until_it_is_known(mutex_);
+    }
+    try {
+        serve();
+    } catch (...) {
+        report_current_exception();
+        fail_all(std::current_exception(), true);
+    }
+    end_workers();
+    fail_all(std::make_exception_ptr(CancelledError("the pool was terminated before the task ended")),
+             false);
+    {
+        const std::lock_guard lock(mutex_);
+        defers_ = false;
+    }
+    run_deferred();
+    const std::lock_guard lock(mutex_);
+    phase_ = Phase::ended;
+    ended_.notify_all();
+}
+
+inline void Engine::serve() {
+    for (;;) {
+        run_deferred();
+        attend();
+        {
+            const std::lock_guard lock(mutex_);
+            if (phase_ == Phase::terminating) return;
+            // Who still reads input may give more.
+            const bool all_given = feeders_ == 0 && (streams_.empty() || joined_);
+            if (phase_ == Phase::closing && all_given && is_idle() && deferred_.empty()) break;
+        }
+        sleep();
+    }
+    see_workers_off();
+}
+
+inline void Engine::run_deferred() {
+    std::vector<std::function<void()>> functions;
+    {
+        const std::lock_guard lock(mutex_);
+        functions.swap(deferred_);
+    }
+    for (const auto& function : functions) function();
+    if (!functions.empty()) deferred_done();
+}
+
+}  // namespace multiprocessing::runtime::pool

@@ -1,176 +1,225 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// Cutting an input range into tasks, as it is read.
+// Cutting an input range into tasks for other processes, as it is read.
 #pragma once
 
-#include <multiprocessing/runtime/pool/engine.hpp>
-#include <multiprocessing/runtime/pool/job.hpp>
+#include <multiprocessing/runtime/pool/chunks.hpp>
+#include <multiprocessing/runtime/pool/process_engine.hpp>
 #include <multiprocessing/runtime/pool/work.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <iterator>
-#include <limits>
 #include <memory>
 #include <optional>
-#include <ranges>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace multiprocessing::runtime::pool {
 
-// The elements of a map have const keys, which could not be read into.
-template <class T>
-struct Assignable {
-    using type = T;
-};
-template <class Key, class T>
-struct Assignable<std::pair<const Key, T>> {
-    using type = std::pair<Key, T>;
-};
+/// Gives one task after the other.
+template <Calling calling, class F, class Item>
+class ProcessFeeder {
+    using TheWork = Work<calling, F, Item>;
 
-/// As what the elements of a range travel.
-template <class Range>
-using ItemOf = typename Assignable<pickle::travel_decay_t<std::ranges::range_value_t<Range>>>::type;
-
-/// What can be counted before it is read. An endless range has no size, and what stands for its end
-/// is not an iterator.
-template <class Range>
-concept Finite = std::ranges::sized_range<Range> ||
-                 (std::ranges::forward_range<Range> && std::ranges::common_range<Range>);
-
-/// While it lives the pool does not stop for lack of work. After Engine::begin_feeding().
-class EndFeeding {
 public:
-    explicit EndFeeding(Engine& engine) noexcept : engine_(engine) {}
-    EndFeeding(const EndFeeding&) = delete;
-    EndFeeding& operator=(const EndFeeding&) = delete;
-    ~EndFeeding() { engine_.end_feeding(); }
+    using Engine = ProcessEngine;
+    using R = typename TheWork::R;
 
-private:
-    Engine& engine_;
-};
+    ProcessFeeder(Engine& engine, F f, const TaskSettings& settings)
+        : engine_(engine), f_(std::move(f)), settings_(settings) {}
 
-/// How many items go into each task.
-class Chunks {
-public:
-    /// A caller that may block has so many bytes of tasks under way at most.
-    static constexpr std::uint64_t bytes_ahead = std::uint64_t{16} << 20;
-
-    /// `fixed` 0: as many as make about four tasks for each worker, if it is known how many items
-    /// there will be, and no more than make a task large.
-    Chunks(std::uint32_t workers, int fixed, std::size_t item_bytes) noexcept
-        : workers_(workers), fixed_(static_cast<std::uint32_t>(fixed)),
-          most_(static_cast<std::uint32_t>(std::clamp<std::size_t>(large / item_bytes, 1, large))) {}
-
-    void expect(std::uint64_t items) noexcept {
-        const std::uint64_t parts = std::uint64_t{4} * workers_;
-        next_ = static_cast<std::uint32_t>(std::clamp<std::uint64_t>((items + parts - 1) / parts, 1, most_));
-        growing_ = false;
-    }
-    [[nodiscard]] std::uint32_t next() noexcept {
-        if (fixed_ != 0) return fixed_;
-        if (!growing_) return next_;
-        return std::exchange(next_, std::min({next_ * 2, most_, std::uint32_t{1024}}));
-    }
-
-private:
-    static constexpr std::size_t large = std::size_t{1} << 20;
-
-    std::uint32_t workers_;
-    std::uint32_t fixed_;
-    std::uint32_t most_;
-    std::uint32_t next_ = 1;
-    bool growing_ = true;
-};
-
-/// Gives one task after the other, each of at most so many items.
-template <class TheWork, class F, class Item>
-class Feed {
-public:
-    Feed(Engine& engine, F f) : engine_(engine), f_(std::move(f)) {}
-
-    /// Reads at most `most` items from [next, end) and submits them as one task, of which it says
-    /// `about_to_give(bytes)` before. False if there was no item. What the range throws is thrown
-    /// before anything is submitted.
+    /// Reads at most `most` items from [next, end) and submits them as one task, of which each `grain`
+    /// items are run together, and says `about_to_give(bytes)` before. False if there was no item. What
+    /// the range throws is thrown before anything is submitted.
     template <class Iterator, class Sentinel, class Tell>
     bool give(const std::shared_ptr<Job>& job, Iterator& next, const Sentinel& end, std::uint32_t most,
-              Tell about_to_give);
-    template <class Iterator, class Sentinel>
-    bool give(const std::shared_ptr<Job>& job, Iterator& next, const Sentinel& end,
-              std::uint32_t most) {
-        return give(job, next, end, most, [](std::uint64_t) {});
-    }
+              std::uint32_t grain, Tell about_to_give);
 
-    /// Items submitted so far.
+    /// Items submitted so far, and what one of them took.
     [[nodiscard]] std::uint64_t given() const noexcept { return given_; }
+    [[nodiscard]] std::uint64_t bytes_an_item() const noexcept {
+        return given_ != 0 ? bytes_ / given_ : 0;
+    }
 
 private:
+    // A task that is larger ends with the grain that made it so.
+    static constexpr std::size_t large = std::size_t{64} << 10;
+
+    /// What is about to be a task: the callable is written, and its handles are counted.
+    struct Draft {
+        pickle::Cargo cargo{false, "a pool's task"};
+        pickle::Scratch callable;
+    };
+    void begin(Draft& draft);
+    [[nodiscard]] Task& make(Draft& draft, std::uint32_t count, std::uint32_t grain, std::size_t items);
     template <class Tell>
-    void submit(const std::shared_ptr<Job>& job, Task& task, std::uint32_t count, Tell& about_to_give) {
-        about_to_give(shm::Arena::block_of(&task).size);
-        engine_.submit(job, given_, task);
+    void submit(const std::shared_ptr<Job>& job, Task& task, Tell& about_to_give) {
+        const std::uint64_t bytes = shm::Arena::block_of(&task).size;
+        about_to_give(bytes);
+        const std::uint32_t count = task.count;
+        engine_.submit(job, given_, task, settings_);
         given_ += count;
+        bytes_ += bytes;
     }
+    template <class Iterator, class Sentinel, class Tell>
+    void give_array(const std::shared_ptr<Job>& job, Iterator& next, const Sentinel& end,
+                    std::uint32_t most, std::uint32_t grain, Tell& about_to_give);
+    template <class Iterator, class Sentinel, class Tell>
+    void give_one_by_one(const std::shared_ptr<Job>& job, Iterator& next, const Sentinel& end,
+                         std::uint32_t most, std::uint32_t grain, Tell& about_to_give);
+    template <class Tell>
+    void give_large(const std::shared_ptr<Job>& job, const Item& item, Tell& about_to_give);
 
     Engine& engine_;
     F f_;
+    TaskSettings settings_;
+    pickle::Buffer callable_;  // what is written of it, if it has no handles
     std::uint64_t given_ = 0;
+    std::uint64_t bytes_ = 0;
     bool passed_ = false;  // the item that the iterator stands at has been read
 };
 
-template <class TheWork, class F, class Item>
+template <Calling calling, class F, class Item>
 template <class Iterator, class Sentinel, class Tell>
-bool Feed<TheWork, F, Item>::give(const std::shared_ptr<Job>& job, Iterator& next,
-                                  const Sentinel& end, std::uint32_t most, Tell about_to_give) {
+bool ProcessFeeder<calling, F, Item>::give(const std::shared_ptr<Job>& job, Iterator& next,
+                                           const Sentinel& end, std::uint32_t most,
+                                           std::uint32_t grain, Tell about_to_give) {
     if (std::exchange(passed_, false)) ++next;
     if (next == end) return false;
-    pickle::Scratch scratch;
-    pickle::Cargo cargo(false, "a pool's task");
-    TheWork::write_callable(*scratch, cargo, f_);
     if constexpr (TheWork::plain && std::contiguous_iterator<Iterator> &&
                   std::sized_sentinel_for<Sentinel, Iterator> &&
                   std::same_as<std::iter_value_t<Iterator>, Item>) {
-        const auto count =
-            static_cast<std::uint32_t>(std::min<std::uint64_t>(most, static_cast<std::uint64_t>(end - next)));
-        const std::size_t head = scratch->size();
-        const std::size_t bytes = count * sizeof(Item);
-        Task& task = engine_.make_task(&TheWork::run, count, head + bytes, cargo.tickets());
-        cargo.ship();
-        scratch->copy_to(task.payload());
-        std::memcpy(task.payload() + head, std::to_address(next), bytes);
-        next += static_cast<std::iter_difference_t<Iterator>>(count);
-        submit(job, task, count, about_to_give);
-        return true;
+        give_array(job, next, end, most, grain, about_to_give);
     } else {
-        const auto write = [&](const Item& item) {
-            if constexpr (TheWork::plain) {
-                scratch->append(std::addressof(item), sizeof item);
-            } else {
-                TheWork::write_item(*scratch, cargo, item);
-            }
-        };
-        std::uint32_t count = 0;
-        for (; next != end; ++next) {
-            if constexpr (std::same_as<std::remove_cvref_t<std::iter_reference_t<Iterator>>, Item>) {
-                write(*next);
-            } else {
-                write(static_cast<Item>(*next));
-            }
-            if (++count == most) {
-                // The step to the next item, which may block, is for when it is wanted.
-                passed_ = true;
-                break;
+        give_one_by_one(job, next, end, most, grain, about_to_give);
+    }
+    return true;
+}
+
+template <Calling calling, class F, class Item>
+void ProcessFeeder<calling, F, Item>::begin(Draft& draft) {
+    if (callable_.size() != 0) {
+        draft.callable->append(callable_.data(), callable_.size());
+        return;
+    }
+    TheWork::write_callable(*draft.callable, draft.cargo, f_);
+    if (draft.cargo.tickets().empty()) callable_.append(draft.callable->data(), draft.callable->size());
+}
+
+template <Calling calling, class F, class Item>
+Task& ProcessFeeder<calling, F, Item>::make(Draft& draft, std::uint32_t count, std::uint32_t grain,
+                                            std::size_t items) {
+    Task& task = engine_.make_task({&TheWork::run, count, std::min(grain, count), array_element<R>,
+                                    draft.callable->size(), items, TheWork::plain,
+                                    settings_.timeout.count() != 0},
+                                   draft.cargo.tickets());
+    draft.cargo.ship();
+    draft.callable->copy_to(task.at(task.callable));
+    return task;
+}
+
+template <Calling calling, class F, class Item>
+template <class Iterator, class Sentinel, class Tell>
+void ProcessFeeder<calling, F, Item>::give_array(const std::shared_ptr<Job>& job, Iterator& next,
+                                                 const Sentinel& end, std::uint32_t most,
+                                                 std::uint32_t grain, Tell& about_to_give) {
+    const auto count = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(most, static_cast<std::uint64_t>(end - next)));
+    const Item* const items = std::to_address(next);
+    Draft draft;
+    begin(draft);
+    // What is in shared memory is read there.
+    const shm::Arena& arena = shm::Arena::instance();
+    const bool is_shared = arena.contains(items);
+    const std::size_t bytes = is_shared ? 0 : count * sizeof(Item);
+    Task& task = make(draft, count, grain, bytes);
+    if (is_shared) {
+        task.items = arena.offset_of(items);
+    } else {
+        std::memcpy(arena.at<std::byte>(task.items), items, bytes);
+    }
+    next += static_cast<std::iter_difference_t<Iterator>>(count);
+    submit(job, task, about_to_give);
+}
+
+template <Calling calling, class F, class Item>
+template <class Iterator, class Sentinel, class Tell>
+void ProcessFeeder<calling, F, Item>::give_one_by_one(const std::shared_ptr<Job>& job, Iterator& next,
+                                                      const Sentinel& end, std::uint32_t most,
+                                                      std::uint32_t grain, Tell& about_to_give) {
+    Draft draft;
+    pickle::Buffer items;
+    std::vector<std::uint64_t> first_bytes;
+    std::uint32_t count = 0;
+    const auto write = [&](const Item& item) {
+        if constexpr (TheWork::plain) {
+            items.append(std::addressof(item), sizeof item);
+        } else {
+            if (count % grain == 0) first_bytes.push_back(items.size());
+            TheWork::write_item(items, &draft.cargo, item);
+        }
+    };
+    // True when no more are to come into this task.
+    const auto take = [&](const Item& item) {
+        if constexpr (TheWork::sized) {
+            if (count == 0 && grain == 1 && pickle::payload_size(item) >= large) {
+                give_large(job, item, about_to_give);
+                return true;
             }
         }
-        Task& task = engine_.make_task(&TheWork::run, count, scratch->size(), cargo.tickets());
-        cargo.ship();
-        scratch->copy_to(task.payload());
-        submit(job, task, count, about_to_give);
-        return true;
+        if (count == 0) begin(draft);
+        write(item);
+        ++count;
+        return count == most || (items.size() >= large && count % grain == 0);
+    };
+    for (; next != end; ++next) {
+        bool full = false;
+        if constexpr (std::same_as<std::remove_cvref_t<std::iter_reference_t<Iterator>>, Item>) {
+            full = take(*next);
+        } else {
+            full = take(static_cast<Item>(*next));
+        }
+        if (full) {
+            // The step to the next item, which may block, is for when it is wanted.
+            passed_ = true;
+            break;
+        }
+    }
+    if (count == 0) return;
+    Task& task = make(draft, count, grain, items.size());
+    if constexpr (TheWork::plain) {
+        items.copy_to(shm::Arena::instance().at<std::byte>(task.items));
+    } else {
+        const std::uint64_t begin_of_items = task.end - items.size();
+        items.copy_to(task.at(begin_of_items));
+        for (std::size_t i = 0; i < first_bytes.size(); ++i) {
+            task.all_grains()[i].first_byte = begin_of_items + first_bytes[i];
+        }
+    }
+    submit(job, task, about_to_give);
+}
+
+/// One item, written once, to where it is read.
+template <Calling calling, class F, class Item>
+template <class Tell>
+void ProcessFeeder<calling, F, Item>::give_large(const std::shared_ptr<Job>& job, const Item& item,
+                                                 Tell& about_to_give) {
+    if constexpr (TheWork::sized) {
+        const std::size_t size = pickle::payload_size(item);
+        Draft draft;
+        begin(draft);
+        Task& task = make(draft, 1, 1, size);
+        const std::uint64_t begin_of_item = task.end - size;
+        pickle::Buffer place(std::span(task.at(begin_of_item), size));
+        TheWork::write_item(place, nullptr, item);
+        task.all_grains()[0].first_byte = begin_of_item;
+        submit(job, task, about_to_give);
     }
 }
 

@@ -4,33 +4,65 @@
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
-#include <multiprocessing/runtime/pool/async.hpp>
-#include <multiprocessing/runtime/pool/feed.hpp>
+#include <multiprocessing/runtime/pool/chunks.hpp>
+#include <multiprocessing/runtime/pool/engine.hpp>
 #include <multiprocessing/runtime/pool/job.hpp>
-#include <multiprocessing/runtime/pool/map_job.hpp>
 
+#include <algorithm>
+#include <chrono>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <limits>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <ranges>
-#include <span>
 #include <type_traits>
 #include <utility>
 #include <variant>
 
 namespace multiprocessing::runtime::pool {
 
+/// How far ahead of the results that have been taken the input is read, in items. If nobody says, it
+/// grows where workers wait for who takes: but no further ahead than in proportion to what has been
+/// taken, so that who takes ten results of an endless input has not had a thousand items read.
+class ReadAhead {
+public:
+    explicit ReadAhead(std::uint64_t items, bool is_fixed) noexcept
+        : first_(items), items_(items), is_fixed_(is_fixed) {}
+
+    [[nodiscard]] std::uint64_t items() const noexcept { return items_; }
+    /// How many may be under way before there is no room for a batch. A fixed one is kept full.
+    [[nodiscard]] std::uint64_t enough() const noexcept { return is_fixed_ ? items_ : items_ / 2 + 1; }
+    void starved(std::uint64_t taken, std::uint64_t bytes_an_item) noexcept {
+        if (is_fixed_) return;
+        const std::uint64_t most = std::min({first_ + taken / 16, std::max(first_, most_items),
+                                             std::max(first_, most_bytes / (bytes_an_item + 1))});
+        items_ = std::clamp(items_ * 2, first_, most);
+    }
+    void lift() noexcept {
+        items_ = std::numeric_limits<std::uint64_t>::max() / 2;
+        is_fixed_ = true;
+    }
+
+private:
+    static constexpr std::uint64_t most_items = 1024;
+    static constexpr std::uint64_t most_bytes = std::uint64_t{4} << 20;
+
+    std::uint64_t first_;
+    std::uint64_t items_;
+    bool is_fixed_;
+};
+
 template <class R>
-class ImapJob : public Job, public std::enable_shared_from_this<ImapJob<R>> {
+class ImapJob : public JobOf<R>, public Awaited, public std::enable_shared_from_this<ImapJob<R>> {
 public:
     using Outcome = std::variant<R, std::exception_ptr>;
 
-    explicit ImapJob(bool ordered) : ordered_(ordered) {}
+    ImapJob(bool ordered, ReadAhead ahead) : ordered_(ordered), ahead_(ahead) {}
 
     /// Gives the first tasks. Throws ValueError if the pool is not running.
     virtual void begin() { read_on(); }
@@ -38,22 +70,8 @@ public:
     /// again.
     [[nodiscard]] std::optional<Outcome> next(os::Deadline deadline);
 
-    void array(std::uint64_t item, const std::byte* array, std::uint32_t from,
-               std::uint32_t count) override {
-        if constexpr (pickle::Bitwise<R>) {
-            for (std::uint32_t i = 0; i < count; ++i) {
-                add(item + i, Outcome(std::in_place_index<0>, element_of<R>(array, from + i)));
-            }
-        }
-    }
-    void value(std::uint64_t item, std::span<const std::byte> bytes, pickle::Cargo& cargo) override {
-        std::optional<Outcome> outcome;
-        try {
-            outcome.emplace(std::in_place_index<0>, pickle::load_payload<R>(bytes, &cargo));
-        } catch (...) {
-            outcome.emplace(std::in_place_index<1>, std::current_exception());
-        }
-        add(item, std::move(*outcome));
+    void put(std::uint64_t item, R value) override {
+        add(item, Outcome(std::in_place_index<0>, std::move(value)));
     }
     void error(std::uint64_t item, std::exception_ptr exception) override {
         add(item, Outcome(std::in_place_index<1>, std::move(exception)));
@@ -67,71 +85,99 @@ public:
         return true;
     }
 
+    [[nodiscard]] bool ready() const noexcept override {
+        const std::lock_guard lock(mutex_);
+        return is_ready();
+    }
+    bool sleep(os::Deadline deadline) const override {
+        std::unique_lock lock(mutex_);
+        return wait_until(changed_, lock, deadline, [this] { return is_ready(); });
+    }
+
 protected:
-    /// Reads items and submits them as one task; false when the input has ended. What it throws is
+    /// Reads at most `most` items and submits them; false when the input has ended. What it throws is
     /// the outcome of the item that could not be read, and the last. Called by one thread at a time.
-    virtual bool give() = 0;
+    virtual bool give(std::uint64_t most) = 0;
     [[nodiscard]] virtual std::uint64_t given() const noexcept = 0;
+    [[nodiscard]] virtual std::uint64_t bytes_an_item() const noexcept = 0;
     /// The input has ended or is not wanted any more.
     virtual void end_input() noexcept = 0;
-    /// Throws AssertionError for who may not ask for outcomes, or may not wait for them.
+    /// Throws AssertionError for who may not ask for outcomes.
     virtual void check_may_take() const = 0;
-    virtual void check_may_wait() const = 0;
+    virtual bool await_outcome(os::Deadline deadline) const = 0;
     void read_everything() {
         {
             const std::lock_guard lock(mutex_);
-            read_ahead_ = std::numeric_limits<std::uint64_t>::max() / 2;
+            ahead_.lift();
         }
         read_on();
     }
-
-    std::uint64_t read_ahead_ = 1;  // items that may be under way or waiting to be taken
 
 private:
     void add(std::uint64_t item, Outcome outcome) {
         const std::lock_guard lock(mutex_);
         if (ordered_) {
-            outcomes_.emplace(item, std::move(outcome));
+            const auto place = static_cast<std::size_t>(item - taken_);
+            if (outcomes_.size() <= place) outcomes_.resize(place + 1);
+            outcomes_[place].emplace(std::move(outcome));
         } else {
-            outcomes_.emplace(arrived_++, std::move(outcome));
+            outcomes_.emplace_back(std::move(outcome));
         }
+        ++arrived_;
         changed_.notify_all();
     }
+    [[nodiscard]] bool has_outcome() const noexcept { return !outcomes_.empty() && outcomes_.front(); }
+    [[nodiscard]] bool is_ready() const noexcept {
+        return has_outcome() || failure_ || (total_ && taken_ >= *total_);
+    }
     void read_on();
+    [[nodiscard]] std::uint64_t room();
 
     const bool ordered_;
     std::mutex input_;  // held by who reads the input; before mutex_
     bool input_ended_ = false;
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    std::map<std::uint64_t, Outcome> outcomes_;
+    mutable std::mutex mutex_;
+    mutable std::condition_variable changed_;
+    ReadAhead ahead_;
+    std::deque<std::optional<Outcome>> outcomes_;  // of the items from taken_ on, if they are in order
     std::uint64_t arrived_ = 0;
     std::uint64_t taken_ = 0;
+    bool waited_ = false;  // somebody had to, since input was read
     std::optional<std::uint64_t> total_;
     std::exception_ptr failure_;
 };
 
+/// How many items may be given now.
+template <class R>
+std::uint64_t ImapJob<R>::room() {
+    const std::lock_guard lock(mutex_);
+    if (failure_) return 0;
+    const std::uint64_t items = given();
+    // All that was given is done, and somebody waited for it: the workers could have done more.
+    if (std::exchange(waited_, false) && arrived_ == items) ahead_.starved(taken_, bytes_an_item());
+    const std::uint64_t ahead = items - taken_;
+    return ahead < ahead_.enough() ? ahead_.items() - ahead : 0;
+}
+
 template <class R>
 void ImapJob<R>::read_on() {
     const std::lock_guard reading(input_);
-    while (!input_ended_) {
-        {
-            const std::lock_guard lock(mutex_);
-            if (failure_ || given() >= taken_ + read_ahead_) return;
-        }
+    if (input_ended_) return;
+    for (std::uint64_t more = room(); more != 0; more = room()) {
         std::exception_ptr unreadable;
         try {
-            if (give()) continue;
+            if (give(more)) continue;
         } catch (...) {
             unreadable = std::current_exception();
         }
         input_ended_ = true;
         const std::uint64_t items = given();
         end_input();
-        if (unreadable) error(items, unreadable);
+        if (unreadable) this->error(items, unreadable);
         const std::lock_guard lock(mutex_);
         total_ = items + (unreadable ? 1 : 0);
         changed_.notify_all();
+        return;
     }
 }
 
@@ -139,78 +185,90 @@ template <class R>
 std::optional<typename ImapJob<R>::Outcome> ImapJob<R>::next(os::Deadline deadline) {
     check_may_take();
     read_on();
-    std::unique_lock lock(mutex_);
-    const auto first = [this] {
-        return !outcomes_.empty() && outcomes_.begin()->first == taken_ ? outcomes_.begin()
-                                                                          : outcomes_.end();
-    };
-    const auto ready = [&] {
-        return first() != outcomes_.end() || failure_ || (total_ && taken_ >= *total_);
-    };
-    if (deadline.is_never() && !ready()) check_may_wait();
-    if (!wait_until(changed_, lock, deadline, ready)) {
-        throw TimeoutError("IMapIterator.next(): no result in the time given");
+    for (;;) {
+        {
+            const std::lock_guard lock(mutex_);
+            if (has_outcome()) {
+                std::optional<Outcome> outcome = std::move(outcomes_.front());
+                outcomes_.pop_front();
+                ++taken_;
+                return outcome;
+            }
+            if (total_ && taken_ >= *total_) return std::nullopt;
+            if (failure_) {
+                // The pool's end is the last outcome.
+                total_ = taken_;
+                return Outcome(std::in_place_index<1>, failure_);
+            }
+            waited_ = true;
+        }
+        if (!await_outcome(deadline)) {
+            throw TimeoutError("IMapIterator.next(): no result in the time given");
+        }
     }
-    if (const auto found = first(); found != outcomes_.end()) {
-        Outcome outcome = std::move(found->second);
-        outcomes_.erase(found);
-        ++taken_;
-        return outcome;
-    }
-    if (total_ && taken_ >= *total_) return std::nullopt;
-    // The pool's end is the last outcome.
-    total_ = taken_;
-    return Outcome(std::in_place_index<1>, failure_);
 }
 
 /// The job of a call of `imap`: the input range, and how it is cut.
-template <class TheWork, class F, class Range>
-class StreamJob final : public ImapJob<typename TheWork::R> {
-    using Item = ItemOf<Range>;
+template <class Feeder, class Range>
+class StreamJob final : public ImapJob<typename Feeder::R> {
+    using Base = ImapJob<typename Feeder::R>;
     // An lvalue stays where it is.
     using Kept = std::conditional_t<std::is_lvalue_reference_v<Range>, Range,
                                     std::remove_cvref_t<Range>>;
 
 public:
     template <class Given>
-    StreamJob(std::shared_ptr<Engine> engine, F f, Given&& range, std::uint32_t chunk, bool ordered)
-        : ImapJob<typename TheWork::R>(ordered), engine_(std::move(engine)),
-          range_(std::forward<Given>(range)), feed_(*engine_, std::move(f)), chunk_(chunk) {
-        this->read_ahead_ = std::uint64_t{4} * engine_->size() * chunk;
-    }
+    StreamJob(std::shared_ptr<typename Feeder::Engine> engine, Feeder feeder, Given&& range,
+              std::uint32_t chunk, bool ordered, ReadAhead ahead)
+        : Base(ordered, ahead), engine_(std::move(engine)), range_(std::forward<Given>(range)),
+          feeder_(std::move(feeder)), chunk_(chunk), batch_(chunk) {}
     ~StreamJob() override { end_input(); }
 
     void begin() override {
         engine_->begin_stream(this->shared_from_this());
         open_ = true;
-        ImapJob<typename TheWork::R>::begin();
+        Base::begin();
     }
     void read_to_the_end() override {
         if constexpr (Finite<Source>) this->read_everything();
     }
 
 protected:
-    bool give() override {
+    bool give(std::uint64_t most) override {
         if (!next_) {
             next_.emplace(std::ranges::begin(range_));
             end_.emplace(std::ranges::end(range_));
         }
-        return feed_.give(this->shared_from_this(), *next_, *end_, chunk_);
+        const auto items = static_cast<std::uint32_t>(std::min<std::uint64_t>(most, batch_));
+        const auto before = os::Clock::now();
+        const bool given =
+            feeder_.give(this->shared_from_this(), *next_, *end_,
+                         items > chunk_ ? items - items % chunk_ : items, chunk_, [](std::uint64_t) {});
+        // Items that are slow to come are not kept back until there are many.
+        const bool was_quick = os::Clock::now() - before < quick;
+        batch_ = was_quick ? std::min(batch_ * 2, std::max(most_together, chunk_)) : chunk_;
+        return given;
     }
-    [[nodiscard]] std::uint64_t given() const noexcept override { return feed_.given(); }
+    [[nodiscard]] std::uint64_t given() const noexcept override { return feeder_.given(); }
+    [[nodiscard]] std::uint64_t bytes_an_item() const noexcept override {
+        return feeder_.bytes_an_item();
+    }
     void end_input() noexcept override {
         if (std::exchange(open_, false)) engine_->end_stream(*this);
     }
     void check_may_take() const override { engine_->check_own(); }
-    void check_may_wait() const override { engine_->check_may_wait(); }
+    bool await_outcome(os::Deadline deadline) const override { return engine_->wait(*this, deadline); }
 
 private:
     using Source = std::remove_reference_t<Kept>;
+    static constexpr std::uint32_t most_together = 256;
+    static constexpr std::chrono::microseconds quick{100};
 
-    std::shared_ptr<Engine> engine_;
+    std::shared_ptr<typename Feeder::Engine> engine_;
     Kept range_;
-    Feed<TheWork, F, Item> feed_;
-    std::uint32_t chunk_;
+    Feeder feeder_;
+    const std::uint32_t chunk_;
+    std::uint32_t batch_;  // items given at once
     bool open_ = false;  // the pool counts it as one that may give more
     std::optional<std::ranges::iterator_t<Source>> next_;
     std::optional<std::ranges::sentinel_t<Source>> end_;

@@ -6,13 +6,16 @@
 
 #include <multiprocessing/runtime/pool/outcomes.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <span>
+#include <utility>
 
 namespace multiprocessing::runtime::pool {
 
-/// The parent's side of a call. Its functions run in the pool's thread, one at a time, but for fail(),
-/// which may come from any.
+/// The caller's side of a call. Its functions are called by one thread at a time, but for fail(), which
+/// may come from any.
 class Job : public OutcomeReader {
 public:
     Job() = default;
@@ -26,6 +29,35 @@ public:
     virtual bool fail(std::exception_ptr exception) = 0;
     /// Gives all of its input that is still to be read, if that has an end.
     virtual void read_to_the_end() {}
+};
+
+/// Bytes of one value of an array of outcomes.
+template <class R>
+[[nodiscard]] R element_of(const std::byte* array, std::size_t place) {
+    return pickle::load_payload<R>({array + place * sizeof(R), sizeof(R)});
+}
+
+/// A job whose calls give an R, whether they come as bytes or as they are.
+template <class R>
+class JobOf : public Job {
+public:
+    virtual void put(std::uint64_t item, R value) = 0;
+
+    void array(std::uint64_t item, const std::byte* array, std::uint32_t from,
+               std::uint32_t count) override {
+        if constexpr (pickle::Bitwise<R>) {
+            for (std::uint32_t i = 0; i < count; ++i) put(item + i, element_of<R>(array, from + i));
+        }
+    }
+    void value(std::uint64_t item, std::span<const std::byte> bytes, pickle::Cargo& cargo) override {
+        if constexpr (pickle::Picklable<R>) {
+            try {
+                put(item, pickle::load_payload<R>(bytes, &cargo));
+            } catch (...) {
+                error(item, std::current_exception());
+            }
+        }
+    }
 };
 
 }  // namespace multiprocessing::runtime::pool

@@ -5,10 +5,13 @@
 #pragma once
 
 #include <multiprocessing/pickle/message.hpp>
+#include <multiprocessing/result.hpp>
 #include <multiprocessing/runtime/pool/async.hpp>
 #include <multiprocessing/runtime/pool/job.hpp>
 
 #include <algorithm>
+#include <atomic>
+#include <concepts>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -18,35 +21,18 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <span>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace multiprocessing::runtime::pool {
 
-/// Bytes of one value of an array of outcomes.
-template <class R>
-[[nodiscard]] R element_of(const std::byte* array, std::size_t place) {
-    return pickle::load_payload<R>({array + place * sizeof(R), sizeof(R)});
-}
-
 /// One call: its value or its exception.
 template <class R>
-class ApplyJob final : public Job {
+class ApplyJob final : public JobOf<R> {
 public:
     explicit ApplyJob(std::shared_ptr<AsyncState<R>> state) : state_(std::move(state)) {}
 
-    void array(std::uint64_t, const std::byte* array, std::uint32_t from, std::uint32_t) override {
-        if constexpr (pickle::Bitwise<R>) state_->complete(element_of<R>(array, from));
-    }
-    void value(std::uint64_t, std::span<const std::byte> bytes, pickle::Cargo& cargo) override {
-        try {
-            state_->complete(pickle::load_payload<R>(bytes, &cargo));
-        } catch (...) {
-            state_->fail(std::current_exception());
-        }
-    }
+    void put(std::uint64_t, R value) override { state_->complete(std::move(value)); }
     void error(std::uint64_t, std::exception_ptr exception) override {
         state_->fail(std::move(exception));
     }
@@ -57,11 +43,24 @@ private:
     std::shared_ptr<AsyncState<R>> state_;
 };
 
-/// Many calls: all values in the order of the items, or the first exception in that order.
+/// What many calls are gathered into: all values in the order of the items, or the first exception in
+/// that order.
 template <class R>
-class MapJob final : public Job {
+struct AllValues {
+    using type = std::vector<R>;
+};
+/// … or each its value or its exception.
+template <class R>
+struct AllResults {
+    using type = std::vector<Result<R>>;
+};
+
+template <class R, class Gathering>
+class MapJob final : public JobOf<R> {
+    using Gathered = typename Gathering::type;
+
 public:
-    explicit MapJob(std::shared_ptr<AsyncState<std::vector<R>>> state) : state_(std::move(state)) {}
+    explicit MapJob(std::shared_ptr<AsyncState<Gathered>> state) : state_(std::move(state)) {}
 
     // The caller's side.
 
@@ -72,9 +71,10 @@ public:
         bytes_out_ += bytes;
     }
     /// Waits until fewer than these many tasks, or bytes, are under way. False when no more are wanted.
-    bool wait_for_room(std::uint64_t tasks, std::uint64_t bytes) {
-        std::unique_lock lock(mutex_);
-        changed_.wait(lock, [&] { return tasks_out_ < tasks || bytes_out_ < bytes || failed_; });
+    bool wait_for_room(Engine& engine, std::uint64_t tasks, std::uint64_t bytes) {
+        Room room(*this, tasks, bytes);
+        if (!room.ready()) engine.wait(room, os::Deadline::never());
+        const std::lock_guard lock(mutex_);
         return !failed_;
     }
     /// There will be this many items in all.
@@ -93,7 +93,12 @@ public:
 
     void array(std::uint64_t item, const std::byte* array, std::uint32_t from,
                std::uint32_t count) override;
-    void value(std::uint64_t item, std::span<const std::byte> bytes, pickle::Cargo& cargo) override;
+    void put(std::uint64_t item, R value) override {
+        const std::lock_guard lock(mutex_);
+        make_place(item + 1);
+        values_[static_cast<std::size_t>(item)] = std::move(value);
+        ++done_;
+    }
     void error(std::uint64_t item, std::exception_ptr exception) override {
         const std::lock_guard lock(mutex_);
         errors_.emplace(item, std::move(exception));
@@ -117,17 +122,41 @@ public:
 
 private:
     // Results are put in their place as they come, where a place can be made before.
-    static constexpr bool direct = std::default_initializable<R> && !std::same_as<R, bool>;
+    static constexpr bool direct = std::default_initializable<R> && !std::same_as<R, bool> &&
+                                   std::same_as<Gathered, std::vector<R>>;
     using Values = std::conditional_t<direct, std::vector<R>, std::vector<std::optional<R>>>;
+
+    class Room final : public Awaited {
+    public:
+        Room(const MapJob& job, std::uint64_t tasks, std::uint64_t bytes) noexcept
+            : job_(job), tasks_(tasks), bytes_(bytes) {}
+        [[nodiscard]] bool ready() const noexcept override {
+            const std::lock_guard lock(job_.mutex_);
+            return there_is();
+        }
+        bool sleep(os::Deadline deadline) const override {
+            std::unique_lock lock(job_.mutex_);
+            return wait_until(job_.changed_, lock, deadline, [this] { return there_is(); });
+        }
+
+    private:
+        [[nodiscard]] bool there_is() const noexcept {
+            return job_.tasks_out_ < tasks_ || job_.bytes_out_ < bytes_ || job_.failed_;
+        }
+        const MapJob& job_;
+        const std::uint64_t tasks_;
+        const std::uint64_t bytes_;
+    };
 
     void make_place(std::uint64_t last) {
         if (values_.size() < last) values_.resize(static_cast<std::size_t>(last));
     }
+    /// All outcomes are there. With the mutex, which it lets go.
     void finish(std::unique_lock<std::mutex>& lock);
 
-    std::shared_ptr<AsyncState<std::vector<R>>> state_;
-    std::mutex mutex_;
-    std::condition_variable changed_;
+    std::shared_ptr<AsyncState<Gathered>> state_;
+    mutable std::mutex mutex_;
+    mutable std::condition_variable changed_;
     Values values_;
     std::map<std::uint64_t, std::exception_ptr> errors_;
     std::uint64_t done_ = 0;
@@ -135,54 +164,56 @@ private:
     std::uint64_t tasks_out_ = 0;
     std::uint64_t bytes_out_ = 0;
     bool failed_ = false;
+    bool finished_ = false;
 };
 
-template <class R>
-void MapJob<R>::array(std::uint64_t item, const std::byte* array, std::uint32_t from,
-                      std::uint32_t count) {
-    if constexpr (pickle::Bitwise<R>) {
+template <class R, class Gathering>
+void MapJob<R, Gathering>::array(std::uint64_t item, const std::byte* array, std::uint32_t from,
+                                 std::uint32_t count) {
+    if constexpr (direct && pickle::BitwiseElement<R>) {
         const std::lock_guard lock(mutex_);
         make_place(item + count);
-        if constexpr (direct && pickle::BitwiseElement<R>) {
-            std::memcpy(static_cast<void*>(values_.data() + item), array + from * sizeof(R),
-                        count * sizeof(R));
-        } else {
-            for (std::uint32_t i = 0; i < count; ++i) values_[item + i] = element_of<R>(array, from + i);
-        }
+        std::memcpy(static_cast<void*>(values_.data() + item), array + from * sizeof(R),
+                    count * sizeof(R));
         done_ += count;
-    }
-}
-
-template <class R>
-void MapJob<R>::value(std::uint64_t item, std::span<const std::byte> bytes, pickle::Cargo& cargo) {
-    try {
-        R result = pickle::load_payload<R>(bytes, &cargo);
-        const std::lock_guard lock(mutex_);
-        make_place(item + 1);
-        values_[static_cast<std::size_t>(item)] = std::move(result);
-        ++done_;
-    } catch (...) {
-        error(item, std::current_exception());
-    }
-}
-
-template <class R>
-void MapJob<R>::finish(std::unique_lock<std::mutex>& lock) {
-    if (!errors_.empty()) {
-        const std::exception_ptr first = errors_.begin()->second;
-        lock.unlock();
-        state_->fail(first);
-        return;
-    }
-    Values values = std::move(values_);
-    lock.unlock();
-    if constexpr (direct) {
-        state_->complete(std::move(values));
     } else {
-        std::vector<R> results;
-        results.reserve(values.size());
-        for (std::optional<R>& each : values) results.push_back(std::move(*each));
+        JobOf<R>::array(item, array, from, count);
+    }
+}
+
+template <class R, class Gathering>
+void MapJob<R, Gathering>::finish(std::unique_lock<std::mutex>& lock) {
+    if (std::exchange(finished_, true)) return;
+    if constexpr (std::same_as<Gathering, AllResults<R>>) {
+        Gathered results;
+        results.reserve(static_cast<std::size_t>(done_));
+        make_place(done_);
+        for (std::size_t i = 0; i < values_.size(); ++i) {
+            if (values_[i]) {
+                results.emplace_back(std::move(*values_[i]));
+            } else {
+                results.emplace_back(errors_.at(i));
+            }
+        }
+        lock.unlock();
         state_->complete(std::move(results));
+    } else {
+        if (!errors_.empty()) {
+            const std::exception_ptr first = errors_.begin()->second;
+            lock.unlock();
+            state_->fail(first);
+            return;
+        }
+        Values values = std::move(values_);
+        lock.unlock();
+        if constexpr (direct) {
+            state_->complete(std::move(values));
+        } else {
+            std::vector<R> results;
+            results.reserve(values.size());
+            for (std::optional<R>& each : values) results.push_back(std::move(*each));
+            state_->complete(std::move(results));
+        }
     }
 }
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// The outcomes of a task's items on their way to the parent. A single one is written down when it is
-// there; those of a chunk as they come, in shared memory, so that what a worker has finished outlives
-// it.
+// The outcomes of a task's items on their way to the parent: written as they come, into the task's own
+// memory, so that what a worker has finished outlives it.
 #pragma once
 
 #include <multiprocessing/os/process.hpp>
@@ -10,7 +9,6 @@
 #include <multiprocessing/pickle/message.hpp>
 #include <multiprocessing/runtime/pool/shared.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
-#include <multiprocessing/shm/run.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -18,7 +16,7 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
-#include <limits>
+#include <memory>
 #include <new>
 #include <optional>
 #include <span>
@@ -27,195 +25,135 @@
 
 namespace multiprocessing::runtime::pool {
 
-/// Writes the outcomes of one task, in order. Used by the worker.
+/// Results that stand in the task as an array.
+template <class R>
+inline constexpr std::size_t array_element = pickle::Bitwise<R> ? sizeof(R) : 0;
+
+/// A chain of blocks of outcomes that is written. Used by the worker.
+class SpillWriter {
+public:
+    /// The blocks are to hang on `owner`, and the first be noted in `first` and the last in `last`.
+    SpillWriter(shm::Offset& owner, shm::Ticket& first, shm::Ticket& last) noexcept
+        : owner_(owner), first_(first), last_(last) {}
+
+    /// Room for an entry of `size` bytes, with the handles that are in it. It counts from close() on.
+    /// Throws std::bad_alloc.
+    [[nodiscard]] std::byte* open(std::uint32_t item, bool is_error, std::size_t size, bool is_last,
+                                  std::span<const shm::Ticket> tickets = {});
+    void close() noexcept { std::atomic_ref(spill_->used).store(open_, std::memory_order_release); }
+
+    /// Writes down an exception.
+    void error(std::uint32_t item, const std::exception_ptr& exception, bool is_last) {
+        pickle::Scratch bytes;
+        pickle::dump_exception(exception, *bytes, os::this_pid(), this_process().self->current_name());
+        bytes->copy_to(open(item, true, bytes->size(), is_last));
+        close();
+    }
+
+private:
+    void add(std::uint64_t capacity, std::span<const shm::Ticket> tickets);
+
+    shm::Offset& owner_;
+    shm::Ticket& first_;
+    shm::Ticket& last_;
+    Spill* spill_ = nullptr;
+    std::uint64_t open_ = 0;
+};
+
+inline std::byte* SpillWriter::open(std::uint32_t item, bool is_error, std::size_t size, bool is_last,
+                                    std::span<const shm::Ticket> tickets) {
+    constexpr std::uint64_t some = 4096 - sizeof(shm::Block) - sizeof(Spill);
+    constexpr std::uint64_t most = std::uint64_t{1} << 20;
+    const std::uint64_t need = sizeof(Spill::Entry) + ((size + 7) & ~std::uint64_t{7});
+    if (spill_ == nullptr || !tickets.empty() || need > spill_->capacity - spill_->used) {
+        // Handles are given up with their block, so they have one to themselves.
+        const std::uint64_t grown = spill_ == nullptr ? some : std::min(2 * spill_->capacity, most);
+        add(is_last || !tickets.empty() ? need : std::max(need, grown), tickets);
+    }
+    std::byte* at = spill_->bytes() + spill_->used;
+    const Spill::Entry entry{item, is_error ? 1u : 0u, size};
+    std::memcpy(at, &entry, sizeof entry);
+    open_ = spill_->used + need;
+    return at + sizeof entry;
+}
+
+inline void SpillWriter::add(std::uint64_t capacity, std::span<const shm::Ticket> tickets) {
+    const shm::Arena& arena = shm::Arena::instance();
+    shm::Transaction tx = arena.transaction();
+    shm::Block& block =
+        arena.allocate(tx, sizeof(Spill) + capacity + tickets.size_bytes(), owner_);
+    auto* spill = new (shm::Arena::payload(block)) Spill{{}, capacity, 0};
+    if (!tickets.empty()) {
+        std::memcpy(spill->bytes() + capacity, tickets.data(), tickets.size_bytes());
+        tx.set(block.tickets, tickets.size());
+    }
+    const shm::Ticket ticket = arena.ticket(block);
+    const auto note = [&tx, &ticket](shm::Ticket& where) {
+        tx.set(where.offset, ticket.offset);
+        tx.set(where.serial, ticket.serial);
+    };
+    note(last_.serial != 0 ? shm::Arena::payload<Spill>(arena.named(last_))->next : first_);
+    note(last_);
+    tx.commit();
+    spill_ = spill;
+}
+
+/// Writes the outcomes of a grain's items, in order. Used by the worker.
 class OutcomeWriter {
 public:
-    /// `element` is the size of a result that is nothing but its bytes, else 0.
-    OutcomeWriter(const Channel& channel, std::uint32_t worker, const Task& task, std::size_t element);
+    OutcomeWriter(Task& task, std::uint32_t grain)
+        : task_(task), grain_(task.all_grains()[grain]), first_(task.first_of(grain)),
+          end_(first_ + task.items_of(grain)), item_(first_ + grain_.finished.load()),
+          spills_(shm::Arena::block_of(&task).owned, grain_.spill, grain_.last_spill) {}
     OutcomeWriter(const OutcomeWriter&) = delete;
     OutcomeWriter& operator=(const OutcomeWriter&) = delete;
 
+    /// Of the task: the one whose outcome is the next.
+    [[nodiscard]] std::uint32_t item() const noexcept { return item_; }
+    [[nodiscard]] std::uint32_t end() const noexcept { return end_; }
+
     template <class R>
     void value(const R& result);
-    /// Between two items: sends on what must not be lost with this process.
-    void pass_on();
-    void error(const std::exception_ptr& exception);
-    /// Says that the worker could not begin.
-    void fail_start(const std::exception_ptr& exception) {
-        head().kind = Result::Kind::failed_start;
-        error(exception);
+    void error(const std::exception_ptr& exception) {
+        spills_.error(item_, exception, is_last());
+        finished_one();
     }
-    /// Hands everything to the parent.
-    void send();
 
 private:
-    [[nodiscard]] Result& head() noexcept {
-        return *reinterpret_cast<Result*>(block_ != nullptr ? shm::Arena::payload(*block_)
-                                                            : scratch_->data());
+    [[nodiscard]] bool is_last() const noexcept { return item_ + 1 == end_; }
+    void finished_one() noexcept {
+        ++item_;
+        // The count is what makes the outcome count: after it, should this process be killed here.
+        grain_.finished.store(item_ - first_, std::memory_order_release);
     }
-    /// Room for `size` bytes of an entry.
-    [[nodiscard]] std::byte* grow(std::size_t size);
-    void entry(std::span<const std::byte> bytes, bool is_error);
-    void finished_one() noexcept;
-    [[nodiscard]] shm::Block& allocate(const Result& head);
-    void put_with_tickets();
 
-    const Channel& channel_;
-    WorkerSlot& slot_;
-    std::uint32_t item_;
+    Task& task_;
+    Grain& grain_;
+    const std::uint32_t first_;
     const std::uint32_t end_;
-    // Of a chunk's outcomes. If this is not sent the worker is about to end, and the parent will look
-    // at what there is: so it is not destroyed here.
-    shm::Block* block_ = nullptr;
-    pickle::Scratch scratch_;  // or of a single one's
-    std::optional<pickle::Cargo> cargo_{std::in_place, false, carrier};
-
-    static constexpr const char* carrier = "the result of a pool's task";
+    std::uint32_t item_;
+    SpillWriter spills_;
 };
-
-inline OutcomeWriter::OutcomeWriter(const Channel& channel, std::uint32_t worker, const Task& task,
-                                    std::size_t element)
-    : channel_(channel), slot_(channel.control().slots()[worker]), item_(task.begin),
-      end_(task.count) {
-    const std::uint32_t count = end_ - item_;
-    Result fresh{};
-    fresh.id = task.id;
-    fresh.worker = worker;
-    fresh.first = item_;
-    fresh.array = element * count;
-    if (count == 1) {
-        fresh.capacity = std::numeric_limits<std::uint64_t>::max();
-        new (scratch_->grow(sizeof fresh + fresh.array)) Result(fresh);
-    } else {
-        constexpr std::uint64_t some = 4096 - sizeof(Result) - sizeof(shm::Block);
-        fresh.capacity = element != 0 ? fresh.array : some;
-        block_ = &allocate(fresh);
-    }
-}
-
-/// A block of the pool's, for it must outlive the worker; the first is noted in the worker's slot.
-inline shm::Block& OutcomeWriter::allocate(const Result& head) {
-    const shm::Arena& arena = shm::Arena::instance();
-    shm::Transaction tx = arena.transaction();
-    shm::Block& block = arena.allocate(tx, sizeof(Result) + head.capacity, channel_.owned());
-    new (shm::Arena::payload(block)) Result(head);
-    if (block_ == nullptr) {
-        tx.set(slot_.result.offset, arena.ticket(block).offset);
-        tx.set(slot_.result.serial, block.serial);
-    }
-    tx.commit();
-    return block;
-}
-
-inline std::byte* OutcomeWriter::grow(std::size_t size) {
-    if (block_ == nullptr) return scratch_->grow(size);
-    Result& old = head();
-    const std::uint64_t used = old.array + old.entries;
-    if (used + size > old.capacity) {
-        Result grown = old;
-        grown.capacity = std::max(old.capacity * 2, used + size);
-        shm::Block& larger = allocate(grown);
-        std::memcpy(shm::Arena::payload<Result>(larger)->payload(), old.payload(), used);
-        const shm::Arena& arena = shm::Arena::instance();
-        shm::Transaction tx = arena.transaction();
-        tx.set(slot_.result.offset, arena.ticket(larger).offset);
-        tx.set(slot_.result.serial, larger.serial);
-        shm::Block& gone = *std::exchange(block_, &larger);
-        arena.destroy(tx, gone);
-    }
-    return head().payload() + used;
-}
-
-inline void OutcomeWriter::entry(std::span<const std::byte> bytes, bool is_error) {
-    const Result::Entry entry{item_, is_error ? 1u : 0u, bytes.size()};
-    std::byte* at = grow(sizeof entry + bytes.size());
-    std::memcpy(at, &entry, sizeof entry);
-    if (!bytes.empty()) std::memcpy(at + sizeof entry, bytes.data(), bytes.size());
-    head().entries += sizeof entry + bytes.size();
-}
-
-inline void OutcomeWriter::finished_one() noexcept {
-    // The count is what makes the outcome count: after it, should this process be killed here.
-    std::atomic_ref(head().finished).fetch_add(1, std::memory_order_release);
-    ++item_;
-}
 
 template <class R>
 void OutcomeWriter::value(const R& result) {
-    if constexpr (pickle::Bitwise<R>) {
-        std::memcpy(head().payload() + (item_ - head().first) * sizeof(R), std::addressof(result),
-                    sizeof(R));
+    if constexpr (array_element<R> != 0) {
+        std::memcpy(task_.at(task_.results) + item_ * sizeof(R), std::addressof(result), sizeof(R));
+    } else if constexpr (pickle::has_exact_size<R>) {
+        // Straight to its place. What it is made of is bytes, and no handles.
+        const std::size_t size = pickle::payload_size(result);
+        pickle::Buffer place(std::span(spills_.open(item_, false, size, is_last()), size));
+        pickle::save_payload(result, place);
+        spills_.close();
     } else {
+        pickle::Cargo cargo(false, "the result of a pool's task");
         pickle::Scratch bytes;
-        pickle::save_payload(result, *bytes, &*cargo_);
-        entry(bytes->span(), false);
+        pickle::save_payload(result, *bytes, &cargo);
+        bytes->copy_to(spills_.open(item_, false, bytes->size(), is_last(), cargo.tickets()));
+        cargo.ship();
+        spills_.close();
     }
     finished_one();
-}
-
-inline void OutcomeWriter::error(const std::exception_ptr& exception) {
-    pickle::Scratch bytes;
-    pickle::dump_exception(exception, *bytes, os::this_pid(), this_process().self->current_name());
-    entry(bytes->span(), true);
-    finished_one();
-}
-
-inline void OutcomeWriter::put_with_tickets() {
-    const std::uint64_t size = sizeof(Result) + head().array + head().entries;
-    shm::Run run(size, cargo_->tickets());
-    cargo_->ship();
-    std::memcpy(run.data(), &head(), size);
-    static_cast<void>(channel_.results().put(
-        os::Deadline::never(), [&](shm::Ring::Putter& end) { end.put_run(run.block(), size); }));
-    run.release();
-}
-
-inline void OutcomeWriter::pass_on() {
-    // Handles of shared objects are on their way already: nobody else could find them here.
-    if (cargo_->tickets().empty() || item_ == end_) return;
-    Result& result = head();
-    result.kind = Result::Kind::part;
-    put_with_tickets();
-    channel_.announce();
-    cargo_.emplace(false, carrier);
-    // In this order: at no point is there an outcome here that was sent.
-    std::atomic_ref(result.finished).store(0, std::memory_order_release);
-    std::atomic_ref(result.entries).store(0, std::memory_order_release);
-    std::atomic_ref(result.first).store(item_, std::memory_order_release);
-    result.kind = Result::Kind::outcomes;
-}
-
-inline void OutcomeWriter::send() {
-    using shm::Ring;
-    const auto put = [&](shm::Block& block, std::uint64_t size) {
-        static_cast<void>(channel_.results().put(
-            os::Deadline::never(), [&](Ring::Putter& end) { end.put_run(block, size); }));
-    };
-    const std::uint64_t size = sizeof(Result) + head().array + head().entries;
-    if (!cargo_->tickets().empty()) {
-        put_with_tickets();
-        if (block_ != nullptr) {
-            const shm::Arena& arena = shm::Arena::instance();
-            shm::Transaction tx = arena.transaction();
-            tx.set(slot_.result.serial, 0);
-            arena.destroy(tx, *std::exchange(block_, nullptr));
-        }
-    } else if (block_ != nullptr) {
-        put(*block_, size);
-        block_ = nullptr;
-        slot_.result = {};
-    } else if (size <= Ring::inline_most) {
-        static_cast<void>(
-            channel_.results().put(os::Deadline::never(), [&](Ring::Putter& end) {
-                std::memcpy(end.reserve(static_cast<std::uint32_t>(size)), scratch_->data(), size);
-            }));
-    } else {
-        shm::Run run(size);
-        std::memcpy(run.data(), scratch_->data(), size);
-        put(run.block(), size);
-        run.release();
-    }
-    channel_.announce();
 }
 
 /// What is done with outcomes in the parent.
@@ -229,11 +167,15 @@ public:
     virtual void value(std::uint64_t item, std::span<const std::byte> bytes, pickle::Cargo& cargo) = 0;
     virtual void error(std::uint64_t item, std::exception_ptr exception) = 0;
 
-    /// Goes through a result whose items are numbered from `base` on in the job.
-    void read(const Result& result, std::span<shm::Ticket> tickets, std::uint64_t base);
-
-private:
-    // An exception that cannot be made again here is one of its own.
+    /// Goes through the outcomes of a grain's items from the first that has not been read on; `base` is
+    /// the number in the job of the task's first item. Nothing is said of `given_up`, an item of the
+    /// grain whose outcome the parent has decided on.
+    void read(Task& task, std::uint32_t grain, std::uint64_t base, std::uint32_t& read,
+              std::optional<std::uint32_t> given_up);
+    /// Goes through a chain of entries: entry(spill's block, item, is_error, bytes) until that is false.
+    template <class Entry>
+    static void walk(shm::Ticket first, Entry entry);
+    /// An exception that cannot be made again here is one of its own.
     [[nodiscard]] static std::exception_ptr load(std::span<const std::byte> bytes) {
         try {
             return pickle::load_exception(bytes);
@@ -243,34 +185,62 @@ private:
     }
 };
 
-inline void OutcomeReader::read(const Result& result, std::span<shm::Ticket> tickets,
-                                std::uint64_t base) {
-    const std::uint32_t finished =
-        std::atomic_ref(const_cast<std::uint32_t&>(result.finished)).load(std::memory_order_acquire);
-    pickle::Cargo cargo(tickets);
-    const std::byte* at = result.payload() + result.array;
-    const std::byte* const end = at + result.entries;
-    std::uint32_t next = 0;  // the first of the array that has not been given out
-    const auto give_array = [&](std::uint32_t until) {
-        if (result.array != 0 && until > next) {
-            array(base + result.first + next, result.payload(), next, until - next);
+template <class Entry>
+void OutcomeReader::walk(shm::Ticket first, Entry entry) {
+    const shm::Arena& arena = shm::Arena::instance();
+    for (shm::Ticket next = first; next.serial != 0;) {
+        auto& block = static_cast<shm::Block&>(arena.named(next));
+        Spill& spill = *shm::Arena::payload<Spill>(block);
+        const std::uint64_t used = std::atomic_ref(spill.used).load(std::memory_order_acquire);
+        for (std::uint64_t at = 0; at < used;) {
+            Spill::Entry here;
+            std::memcpy(&here, spill.bytes() + at, sizeof here);
+            at += sizeof here;
+            if (!entry(block, here, std::span<const std::byte>(spill.bytes() + at, here.size))) return;
+            at += (here.size + 7) & ~std::uint64_t{7};
         }
-        next = until + 1;
-    };
-    while (at != end) {
-        Result::Entry entry;
-        std::memcpy(&entry, at, sizeof entry);
-        if (entry.item >= result.first + finished) break;  // written by one who died before it counted
-        const std::span bytes(at + sizeof entry, entry.size);
-        give_array(entry.item - result.first);
-        if (entry.is_error == 0) {
-            value(base + entry.item, bytes, cargo);
-        } else {
-            error(base + entry.item, load(bytes));
-        }
-        at += sizeof entry + entry.size;
+        next = spill.next;
     }
+}
+
+inline void OutcomeReader::read(Task& task, std::uint32_t grain, std::uint64_t base,
+                                std::uint32_t& read, std::optional<std::uint32_t> given_up) {
+    const Grain& from = task.all_grains()[grain];
+    const std::uint32_t finished = from.finished.load(std::memory_order_acquire);
+    const std::uint32_t first = task.first_of(grain);
+    std::uint32_t next = read;
+    const auto give_run = [&](std::uint32_t until) {
+        if (next < until) array(base + first + next, task.at(task.results), first + next, until - next);
+        next = std::max(next, until);
+    };
+    const auto give_array = [&](std::uint32_t until) {
+        if (task.results != 0) {
+            if (given_up && *given_up >= next && *given_up < until) {
+                give_run(*given_up);
+                ++next;
+            }
+            give_run(until);
+        }
+        next = std::max(next, until);
+    };
+    walk(from.spill, [&](shm::Block& block, const Spill::Entry& entry, std::span<const std::byte> bytes) {
+        const std::uint32_t item = entry.item - first;
+        if (item >= finished) return false;  // written by one who died before it counted
+        if (item < next) return true;        // so was this; or it was given up
+        give_array(item);
+        ++next;
+        read = next;  // whatever comes of it
+        if (given_up == item) return true;
+        if (entry.is_error != 0) {
+            error(base + entry.item, load(bytes));
+        } else {
+            pickle::Cargo cargo(shm::Arena::tickets(block));
+            value(base + entry.item, bytes, cargo);
+        }
+        return true;
+    });
     give_array(finished);
+    read = next;
 }
 
 }  // namespace multiprocessing::runtime::pool

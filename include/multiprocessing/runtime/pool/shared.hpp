@@ -1,127 +1,197 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// What a Pool and its workers share: a ring of tasks, a ring of results, and for each worker a slot in
-// which it writes down what it holds before it begins, so that its death costs the item in its hands
-// and nothing else.
+// What a Pool and its workers share: tasks, a ring of their tickets, a ring of reports, and for each
+// worker a slot in which it says what it is at, so that its death costs the item in its hands and
+// nothing else.
 #pragma once
 
 #include <multiprocessing/os/fd.hpp>
+#include <multiprocessing/os/fence.hpp>
 #include <multiprocessing/os/module.hpp>
 #include <multiprocessing/pickle/handle.hpp>
 #include <multiprocessing/shm/arena.hpp>
 #include <multiprocessing/shm/ref.hpp>
 #include <multiprocessing/shm/ring.hpp>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <utility>
 
 namespace multiprocessing::runtime::pool {
 
-/// What stands at the start of a task's block. Then the callable, then the items. The ring carries
-/// only the ticket of the block, which is the parent's: whoever is lost, the task can be given again.
-struct alignas(64) Task {
+/// Items of a task that are claimed, run and reported together: a chunk, in Python's words. Each has a
+/// cache line to itself, for two workers are at neighbours.
+struct alignas(64) Grain {
     // What `holder` says beside a worker's number plus one.
     static constexpr std::uint32_t waiting = 0;
     static constexpr std::uint32_t cancelled = ~std::uint32_t{0};
 
-    std::uint64_t id;
-    os::CodeAddress entry;               // the function that can read and run it
-    std::uint32_t begin;                 // the first item to run: those before it are finished
-    std::uint32_t count;                 // of items
-    std::uint64_t bytes;                 // of the payload
-    std::atomic<std::uint32_t> holder;   // who took it
-
-    [[nodiscard]] std::byte* payload() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
+    std::atomic<std::uint32_t> holder;    // who claimed it
+    std::atomic<std::uint32_t> finished;  // of its items, from the first on: their outcomes are there
+    std::uint64_t first_byte;             // where its items begin among those of the task
+    shm::Ticket spill;                    // the first block of outcomes that are not in the array
+    shm::Ticket last_spill;
 };
 
-/// What stands at the start of a result: outcomes of the items from `first` on. Where results are
-/// nothing but their bytes an array of them follows, one place for each item of the task; then, for
-/// all others and for errors, entries.
-struct Result {
-    enum class Kind : std::uint32_t {
-        outcomes,      // of all items that were left of the task
-        part,          // of those so far: the task goes on
-        failed_start,  // the initializer's exception, as one entry
-    };
+/// What stands at the start of a task's block: then its grains, an array of results, the callable, the
+/// items. Items stand where they are if that is shared memory already. The ring carries the block's
+/// ticket: whoever is lost, the rest can be given again.
+struct alignas(64) Task {
+    std::uint64_t id;
+    os::CodeAddress entry;   // the function that can read and run it
+    std::uint32_t count;     // of items
+    std::uint32_t grain;     // how many of them make one
+    std::uint32_t grains;
+    std::uint32_t timed;     // each item's start is to be noted
+    std::uint64_t callable;  // where it begins, from here
+    std::uint64_t end;       // of callable and items, from here
+    std::uint64_t results;   // where the array of results begins, from here; 0: there is none
+    std::uint64_t items;     // where items that are nothing but their bytes begin, in the arena
+    std::atomic<std::uint32_t> cancelled;  // nobody wants the outcomes of what is not run yet
+    alignas(64) std::atomic<std::uint32_t> next;  // no grain before this one waits, but those given again
+
+    [[nodiscard]] std::byte* at(std::uint64_t offset) noexcept {
+        return reinterpret_cast<std::byte*>(this) + offset;
+    }
+    [[nodiscard]] std::span<Grain> all_grains() noexcept {
+        return {reinterpret_cast<Grain*>(this + 1), grains};
+    }
+    /// The first item of a grain, and how many it has.
+    [[nodiscard]] std::uint32_t first_of(std::uint32_t which) const noexcept { return which * grain; }
+    [[nodiscard]] std::uint32_t items_of(std::uint32_t which) const noexcept {
+        return std::min(grain, count - first_of(which));
+    }
+};
+static_assert(sizeof(Task) % 64 == 0 && sizeof(Grain) == 64);
+
+/// What one record of the tasks' ring says.
+struct Offer {
+    static constexpr std::uint32_t any = ~std::uint32_t{0};
+
+    shm::Ticket task;
+    std::uint32_t grain;  // the one that is given again, or any
+    std::uint32_t reserved;
+};
+
+/// What one record of the reports' ring says: all items of a grain have their outcomes.
+struct Report {
+    std::uint64_t task;  // its id; 0: the worker could not begin, and its slot says why
+    std::uint32_t grain;
+    std::uint32_t worker;
+};
+
+/// A block of outcomes: entries one after the other, each with its bytes.
+struct Spill {
     struct Entry {
         std::uint32_t item;
         std::uint32_t is_error;
         std::uint64_t size;
     };
 
-    std::uint64_t id;
-    Kind kind;
-    std::uint32_t worker;
-    std::uint32_t first;
-    std::uint32_t finished;   // how many items' outcomes are here
-    std::uint64_t array;      // bytes of the array
-    std::uint64_t entries;    // bytes of entries
-    std::uint64_t capacity;   // bytes for both
-    std::uint64_t reserved[2];
+    shm::Ticket next;
+    std::uint64_t capacity;
+    std::uint64_t used;
 
-    [[nodiscard]] std::byte* payload() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
-    [[nodiscard]] const std::byte* payload() const noexcept {
-        return reinterpret_cast<const std::byte*>(this + 1);
+    [[nodiscard]] std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
+};
+static_assert(sizeof(Spill) % alignof(Spill::Entry) == 0);
+
+/// One of the grains that took longest.
+struct SlowTask {
+    std::uint64_t nanoseconds;
+    std::uint64_t task;   // its id
+    std::uint32_t first;  // of its items
+    std::uint32_t count;
+};
+
+/// What a worker says of its work. Times are nanoseconds.
+struct WorkerTally {
+    using Count = std::atomic<std::uint64_t>;
+
+    Count tasks;    // grains
+    Count items;
+    Count busy;
+    Count waiting;  // for something to do
+    Count began;    // on the monotonic clock: its process runs,
+    Count ready;    // its initializer has returned
+    std::array<SlowTask, 8> slowest;  // in no order
+
+    /// One writes, so nothing has to be locked.
+    static void add(Count& count, std::uint64_t more) noexcept {
+        count.store(count.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
     }
 };
 
-static_assert(sizeof(Result) == 64, "the array begins at a cache line");
-
-/// What one worker holds, written by it, read by the parent when it is dead.
+/// What one worker holds, written by it, read by the parent; and what the parent asks of it.
 struct alignas(64) WorkerSlot {
     enum class Stage : std::uint32_t { starting, initializing, ready };
 
-    shm::Ticket task;
-    shm::Ticket result;  // what it has of it so far, if there is more than one item
+    /// What it is at: a number that grows with each start, and one of these.
+    enum Run : std::uint64_t {
+        idle = 0,
+        running = 1,
+        asked = 2,   // to stop, in its own time
+        doomed = 3,  // it is about to be killed, and takes nothing else
+    };
+    static constexpr std::uint64_t run_mask = 3;
+    static constexpr std::uint64_t one_start = 4;
+
+    // Written by the worker.
+    shm::Ticket task;     // that it may look at: its block is not freed
+    std::uint64_t id;     // of that task, and
+    std::uint32_t grain;  // which of its grains it runs
     Stage stage;
+    shm::Ticket spill;    // why it could not begin
+    // Written by both.
+    alignas(64) std::atomic<std::uint64_t> run;
+    std::atomic<std::uint64_t> started;  // of the monotonic clock; only where it is wanted
+    std::atomic<std::uint32_t> leave;    // when there is nothing in hand
+    alignas(64) WorkerTally tally;
 };
 
-/// The shared object of a pool, followed by the slots.
+/// The shared object of a pool.
 struct Control {
-    explicit Control(std::uint32_t count) noexcept : workers(count) {
-        for (WorkerSlot& slot : slots()) slot = WorkerSlot{};
-    }
-    [[nodiscard]] std::span<WorkerSlot> slots() noexcept {
-        return {reinterpret_cast<WorkerSlot*>(reinterpret_cast<std::byte*>(this) + sizeof(Control)),
-                workers};
-    }
-    [[nodiscard]] static std::uint64_t extra_bytes(std::uint32_t workers) noexcept {
-        return workers * sizeof(WorkerSlot);
-    }
-
     alignas(64) std::atomic<std::uint32_t> stopping{0};  // workers leave when they have nothing in hand
     std::atomic<std::uint32_t> parent_sleeps{0};         // ring the doorbell for it
-    std::uint32_t workers;
+    std::atomic<std::uint32_t> nobody_reads{0};          // ring it when many reports have gathered
     std::uint32_t reserved[13]{};
 };
-static_assert(sizeof(Control) % alignof(WorkerSlot) == 0);
 
 /// The connection of one process to a pool.
 class Channel {
 public:
-    explicit Channel(std::uint32_t workers)
-        : control_(shm::Shared<Control>::make(Control::extra_bytes(workers), workers)),
-          tasks_(shm::Ring::make()), results_(shm::Ring::make()),
-          doorbell_(std::make_shared<os::EventFd>()) {}
+    Channel()
+        : control_(shm::Shared<Control>::make(0)), tasks_(shm::Ring::make()),
+          reports_(shm::Ring::make()), doorbell_(std::make_shared<os::EventFd>()) {}
+
+    /// So many reports are not left to lie.
+    static constexpr std::uint64_t many_reports = 256;
 
     [[nodiscard]] Control& control() const noexcept { return *control_; }
     [[nodiscard]] shm::Ring& tasks() const noexcept { return *tasks_; }
-    [[nodiscard]] shm::Ring& results() const noexcept { return *results_; }
+    [[nodiscard]] shm::Ring& reports() const noexcept { return *reports_; }
     [[nodiscard]] const os::EventFd& doorbell() const noexcept { return *doorbell_; }
     /// The list of blocks that end with the pool.
     [[nodiscard]] shm::Offset& owned() const noexcept {
         return shm::Arena::block_of(&*control_).owned;
     }
-    /// After a result has been put.
-    void announce() const noexcept {
-        // Orders the result before the look; the parent raises its flag before its last look.
-        std::atomic_thread_fence(std::memory_order_seq_cst);
-        if (control().parent_sleeps.load(std::memory_order_relaxed) != 0 &&
-            control().parent_sleeps.exchange(0) != 0) {
+    /// Tells the parent.
+    void report(const Report& report) const {
+        static_cast<void>(reports().put(os::Deadline::never(), [&](shm::Ring::Putter& end) {
+            std::memcpy(end.reserve(sizeof report), &report, sizeof report);
+        }));
+        // Orders the report before the look; the parent raises its flag before its last look.
+        if (os::look_after_fence(control().parent_sleeps) != 0) {
+            if (control().parent_sleeps.exchange(0) != 0) doorbell_->ring();
+        } else if (control().nobody_reads.load(std::memory_order_relaxed) != 0 &&
+                   reports().size() >= many_reports &&
+                   control().nobody_reads.exchange(0) != 0) {
             doorbell_->ring();
         }
     }
@@ -135,20 +205,20 @@ private:
     void save_handle(pickle::OArchive& archive) const {
         pickle::save_ref(archive, control_);
         pickle::save_ref(archive, tasks_);
-        pickle::save_ref(archive, results_);
+        pickle::save_ref(archive, reports_);
         archive.put(static_cast<std::uint32_t>(archive.cargo().add_descriptor(doorbell_->get())));
     }
     void load_handle(pickle::IArchive& archive) {
         control_ = shm::Shared<Control>(pickle::load_ref(archive, sizeof(Control)));
         tasks_ = shm::Shared<shm::Ring>(pickle::load_ref(archive, sizeof(shm::Ring)));
-        results_ = shm::Shared<shm::Ring>(pickle::load_ref(archive, sizeof(shm::Ring)));
+        reports_ = shm::Shared<shm::Ring>(pickle::load_ref(archive, sizeof(shm::Ring)));
         doorbell_ = std::make_shared<os::EventFd>(
             archive.cargo().take_descriptor(archive.get<std::uint32_t>()));
     }
 
     shm::Shared<Control> control_;
     shm::Shared<shm::Ring> tasks_;
-    shm::Shared<shm::Ring> results_;
+    shm::Shared<shm::Ring> reports_;
     std::shared_ptr<os::EventFd> doorbell_;
 };
 

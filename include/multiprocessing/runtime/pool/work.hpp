@@ -1,144 +1,129 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// A chunk of work: a callable and the items it is called with, written by the parent, read and run by
-// a worker. The function that can do the latter is an instantiation of run(), and travels as its
-// place in the program.
+// What a task is made of: a callable and the items it is called with, written by the parent, read and
+// run by a worker. The function that can do the latter is an instantiation of run(), and travels as
+// its place in the program.
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/pickle/callable.hpp>
-#include <multiprocessing/pickle/code.hpp>
 #include <multiprocessing/pickle/message.hpp>
+#include <multiprocessing/runtime/pool/calling.hpp>
+#include <multiprocessing/runtime/pool/desk.hpp>
 #include <multiprocessing/runtime/pool/outcomes.hpp>
 #include <multiprocessing/runtime/pool/shared.hpp>
 
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <exception>
-#include <functional>
+#include <memory>
 #include <optional>
 #include <span>
-#include <tuple>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <variant>
 
 namespace multiprocessing::runtime::pool {
 
-// A function is called with copies it may use up, or, if it wants to, with references to them.
-template <class F, class... Args>
-decltype(auto) call(F& f, Args&... args) {
-    if constexpr (std::invocable<F&, Args&&...>) {
-        return std::invoke(f, std::move(args)...);
-    } else {
-        return std::invoke(f, args...);
-    }
-}
-template <class F, class... Args>
-concept Callable = std::invocable<F&, Args&&...> || std::invocable<F&, Args&...>;
-
-/// One argument for each call, or the elements of a tuple (`starmap`, `apply`).
-enum class Calling { whole, spread };
-
+/// The work of calling `F` with `Item`s in another process.
 template <Calling calling, class F, class Item>
-struct Invoke {
-    static constexpr bool possible = Callable<F, Item>;
-    static decltype(auto) run(F& f, Item& item) { return call(f, item); }
-};
-template <class T>
-concept TupleLike = requires { std::tuple_size<T>::value; };
-template <class F, TupleLike Tuple>
-struct Invoke<Calling::spread, F, Tuple> {
-    template <std::size_t... I>
-    static constexpr bool can(std::index_sequence<I...>) {
-        return Callable<F, std::tuple_element_t<I, Tuple>...>;
-    }
-    static constexpr bool possible = can(std::make_index_sequence<std::tuple_size_v<Tuple>>());
-    static decltype(auto) run(F& f, Tuple& arguments) {
-        return std::apply([&f](auto&... args) -> decltype(auto) { return call(f, args...); }, arguments);
-    }
-};
-
-/// What a call gives: a decayed copy, std::monostate for nothing (Python's None).
-template <class Returned>
-struct ResultOfCall {
-    using type = pickle::travel_decay_t<Returned>;
-};
-template <>
-struct ResultOfCall<void> {
-    using type = std::monostate;
-};
-template <class Returned>
-using ResultOf = typename ResultOfCall<Returned>::type;
-
-/// The work of calling `F` with `Item`s.
-template <Calling calling, class F, class Item>
-struct Work {
+struct Work : Call<calling, F, Item> {
     static_assert(pickle::require_travelling_callable<F>);
     static_assert(pickle::Picklable<Item>,
                   "what a pool's function is called with must be picklable: give the type a "
                   "serialize() as Boost.Serialization asks for");
-    static_assert(calling == Calling::whole || TupleLike<Item>,
-                  "starmap is for a range of tuples, pairs or arrays: for other items there is map");
-    using Step = Invoke<calling, F, Item>;
-    static_assert(Step::possible,
-                  "the function cannot be called with copies of these arguments: check their number and "
-                  "types (string literals travel as std::string; for a range of tuples there is starmap)");
-    using Returned = decltype(Step::run(std::declval<F&>(), std::declval<Item&>()));
-    using R = ResultOf<Returned>;
+    using typename Call<calling, F, Item>::R;
     static_assert(pickle::Picklable<R>,
                   "what a pool's function returns must be picklable: give the type a serialize() as "
                   "Boost.Serialization asks for");
 
-    /// Items that stand in the task as an array.
+    /// Items that stand in the task, or elsewhere in shared memory, as an array.
     static constexpr bool plain = pickle::BitwiseElement<Item>;
-    static constexpr std::size_t alignment = 64;
+    /// Items of which it is known how long they are before they are written.
+    static constexpr bool sized = !plain && pickle::has_exact_size<Item>;
 
-    /// Writes the callable; then come the items, an array of them at the next multiple of 64.
     static void write_callable(pickle::Buffer& buffer, pickle::Cargo& cargo, const F& f) {
         if (pickle::is_null_callable(f)) {
             throw ValueError("Pool: the function of type " + pickle::type_name<F>() + " is null");
         }
         pickle::OArchive archive(buffer, &cargo);
         pickle::while_pickling([&] { pickle::save_callable(archive, f); });
-        if constexpr (plain) {
-            while (buffer.size() % alignment != 0) *buffer.grow(1) = std::byte{};
-        }
     }
-    static void write_item(pickle::Buffer& buffer, pickle::Cargo& cargo, const Item& item) {
-        pickle::OArchive archive(buffer, &cargo);
-        pickle::while_pickling([&] { pickle::save_new(archive, item); });
+    static void write_item(pickle::Buffer& buffer, pickle::Cargo* cargo, const Item& item) {
+        pickle::save_payload(item, buffer, cargo);
     }
 
-    /// In the worker: runs what is left of the task and sends the outcomes.
-    static void run(Task& task, pickle::Cargo& cargo, const Channel& channel, std::uint32_t worker);
+    /// In the worker: runs a grain of the task that has been claimed, and more of them.
+    static void run(Task& task, std::uint32_t grain, Desk& desk);
+
+private:
+    class Runner;
 };
 
-/// How the worker finds run(): its place in the program is what the task says.
-using Entry = void (*)(Task& task, pickle::Cargo& cargo, const Channel& channel,
-                       std::uint32_t worker);
-
+/// Reads the items of a task's grains and calls the function with them.
 template <Calling calling, class F, class Item>
-void Work<calling, F, Item>::run(Task& task, pickle::Cargo& cargo, const Channel& channel,
-                                 std::uint32_t worker) {
-    OutcomeWriter outcomes(channel, worker, task, pickle::Bitwise<R> ? sizeof(R) : 0);
-    pickle::IArchive archive({task.payload(), static_cast<std::size_t>(task.bytes)}, &cargo);
-    std::optional<F> f;
-    std::exception_ptr unreadable;
-    try {
-        pickle::while_unpickling(archive, [&] { f.emplace(pickle::load_callable<F>(archive)); });
-    } catch (...) {
-        unreadable = std::current_exception();
-    }
-    const auto step = [&](Item& item) {
+class Work<calling, F, Item>::Runner {
+public:
+    Runner(Task& task, Desk& desk)
+        : task_(task), desk_(desk),
+          // Others may have to run it again, so its handles are copied.
+          cargo_(pickle::Cargo::copied(shm::Arena::tickets(shm::Arena::block_of(&task)))) {
+        pickle::IArchive archive(bytes_from(task.callable), &cargo_);
         try {
-            if constexpr (std::is_void_v<Returned>) {
-                Step::run(*f, item);
+            pickle::while_unpickling(archive, [&] { f_.emplace(pickle::load_callable<F>(archive)); });
+        } catch (...) {
+            unreadable_ = std::current_exception();
+        }
+    }
+
+    void run(std::uint32_t grain) {
+        OutcomeWriter outcomes(task_, grain);
+        if (unreadable_) {
+            fail_rest(outcomes, unreadable_);
+        } else if constexpr (plain) {
+            const std::byte* items = shm::Arena::instance().at<std::byte>(task_.items);
+            while (outcomes.item() != outcomes.end() && is_wanted()) {
+                alignas(Item) std::byte bytes[sizeof(Item)];
+                std::memcpy(bytes, items + outcomes.item() * sizeof(Item), sizeof(Item));
+                step(*reinterpret_cast<Item*>(bytes), outcomes);
+            }
+        } else {
+            std::span rest = bytes_from(task_.all_grains()[grain].first_byte);
+            for (std::uint32_t i = task_.first_of(grain); i != outcomes.end() && is_wanted(); ++i) {
+                std::optional<Item> item;
+                try {
+                    pickle::IArchive archive(rest, &cargo_);
+                    pickle::while_unpickling(
+                        archive, [&] { item.emplace(pickle::load_new<Item>(archive)); });
+                    rest = rest.subspan(archive.position());
+                } catch (...) {
+                    // Where one item cannot be read, nobody knows where the next begins.
+                    return fail_rest(outcomes, std::current_exception());
+                }
+                // Those before have been run by one who is dead.
+                if (i == outcomes.item()) step(*item, outcomes);
+            }
+        }
+    }
+
+private:
+    [[nodiscard]] bool is_wanted() const noexcept {
+        return task_.cancelled.load(std::memory_order_relaxed) == 0;
+    }
+    [[nodiscard]] std::span<const std::byte> bytes_from(std::uint64_t begin) const {
+        return {task_.at(begin), static_cast<std::size_t>(task_.end - begin)};
+    }
+    void step(Item& item, OutcomeWriter& outcomes) {
+        using Step = typename Call<calling, F, Item>::Step;
+        if (task_.timed != 0) desk_.begin_item();
+        try {
+            if constexpr (std::is_void_v<typename Call<calling, F, Item>::Returned>) {
+                Step::run(*f_, item);
                 outcomes.value(std::monostate());
             } else {
-                const R& result = Step::run(*f, item);
+                const R& result = Step::run(*f_, item);
                 outcomes.value(result);
             }
         } catch (const SystemExit&) {
@@ -146,42 +131,29 @@ void Work<calling, F, Item>::run(Task& task, pickle::Cargo& cargo, const Channel
         } catch (...) {
             outcomes.error(std::current_exception());
         }
-        outcomes.pass_on();
-    };
-    const std::uint32_t first = task.begin;  // the parent moves it when it has seen outcomes
-    if constexpr (plain) {
-        const std::size_t begin = (archive.position() + alignment - 1) / alignment * alignment;
-        const std::byte* items = task.payload() + begin;
-        for (std::uint32_t i = first; i < task.count; ++i) {
-            if (unreadable) {
-                outcomes.error(unreadable);
-                continue;
-            }
-            alignas(Item) std::byte bytes[sizeof(Item)];
-            std::memcpy(bytes, items + i * sizeof(Item), sizeof(Item));
-            step(*reinterpret_cast<Item*>(bytes));
-        }
-    } else {
-        for (std::uint32_t i = 0; i < task.count; ++i) {
-            // Where one item cannot be read, nobody knows where the next begins.
-            std::optional<Item> item;
-            if (!unreadable) {
-                try {
-                    pickle::while_unpickling(
-                        archive, [&] { item.emplace(pickle::load_new<Item>(archive)); });
-                } catch (...) {
-                    unreadable = std::current_exception();
-                }
-            }
-            if (i < first) continue;
-            if (unreadable) {
-                outcomes.error(unreadable);
-            } else {
-                step(*item);
-            }
-        }
     }
-    outcomes.send();
+    static void fail_rest(OutcomeWriter& outcomes, const std::exception_ptr& why) {
+        while (outcomes.item() != outcomes.end()) outcomes.error(why);
+    }
+
+    Task& task_;
+    Desk& desk_;
+    pickle::Cargo cargo_;
+    std::optional<F> f_;
+    std::exception_ptr unreadable_;
+};
+
+template <Calling calling, class F, class Item>
+void Work<calling, F, Item>::run(Task& task, std::uint32_t grain, Desk& desk) {
+    Runner runner(task, desk);
+    for (std::optional<std::uint32_t> next = grain; next; next = desk.claim(task)) {
+        desk.begin(task, *next);
+        runner.run(*next);
+        desk.end(task, *next);
+    }
 }
+
+/// How the worker finds run(): its place in the program is what the task says.
+using Entry = void (*)(Task& task, std::uint32_t grain, Desk& desk);
 
 }  // namespace multiprocessing::runtime::pool

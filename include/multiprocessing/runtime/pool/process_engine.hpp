@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// The engine whose workers are processes: the tasks they have been given, the outcomes they report, and
+// what becomes of what they had in hand when they die.
+#pragma once
+
+#include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/poll.hpp>
+#include <multiprocessing/os/process.hpp>
+#include <multiprocessing/os/signals.hpp>
+#include <multiprocessing/runtime/pool/engine.hpp>
+#include <multiprocessing/runtime/pool/shared.hpp>
+#include <multiprocessing/runtime/pool/work.hpp>
+#include <multiprocessing/runtime/pool/worker.hpp>
+#include <multiprocessing/runtime/start.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace multiprocessing::runtime::pool {
+
+/// What a pool of processes is made with.
+struct Settings {
+    std::uint32_t processes;
+    Action initializer;
+    WorkerLimits limits;
+    std::optional<StartMethod> method;
+    std::vector<int> cpu_affinity;
+    std::optional<std::chrono::nanoseconds> idle_timeout;
+};
+
+/// What a task is to be made of.
+struct TaskPlan {
+    Entry entry;
+    std::uint32_t count;         // of items
+    std::uint32_t grain;         // of them
+    std::size_t element;         // bytes of a result in the array, or 0
+    std::size_t callable;        // bytes of it
+    std::size_t items;           // bytes of them all
+    bool aligned;                // they are an array
+    bool timed;
+};
+
+class ProcessEngine final : public Engine {
+public:
+    /// Starts the workers and the thread. When one cannot be started those that were are ended.
+    [[nodiscard]] static std::shared_ptr<ProcessEngine> start(Settings settings);
+    explicit ProcessEngine(Settings settings)
+        : Engine(settings.processes), settings_(std::move(settings)), wanted_(settings_.processes) {}
+
+    [[nodiscard]] std::vector<ProcessPointer> workers() const;
+    /// Has so many workers from now on. Throws what the start of one throws.
+    void resize(std::uint32_t workers);
+
+    /// A task's block, in which the caller writes the callable and the items.
+    [[nodiscard]] Task& make_task(const TaskPlan& plan, std::span<const shm::Ticket> tickets) const;
+    /// Gives a task to the workers; its items are the job's from `base` on.
+    void submit(const std::shared_ptr<Job>& job, std::uint64_t base, Task& task,
+                const TaskSettings& settings);
+
+    bool wait(const Awaited& awaited, os::Deadline deadline) override;
+    void look() override;
+    bool cancel(const std::shared_ptr<Job>& job) override;
+
+private:
+    struct Worker {
+        ProcessPointer process;
+        std::shared_ptr<const os::Fd> sentinel;  // the user may close the process
+        WorkerSlot* slot = nullptr;
+        bool gone = true;  // it has ended, and was not replaced
+    };
+    /// What is known of a grain beside what stands in the task. Whoever has the reader's role changes it.
+    struct GrainBook {
+        std::uint32_t read = 0;      // outcomes that the job has
+        std::uint32_t attempts = 0;  // at the first item that it has not, that have ended in deaths
+        std::optional<std::uint32_t> given_up;  // the item that has been failed, though it may still run
+        bool over = false;
+    };
+    struct Given {
+        std::shared_ptr<Job> job;
+        std::uint64_t base;
+        shm::Ticket block;
+        TaskSettings settings;
+        std::vector<GrainBook> grains;
+        std::size_t left;        // grains that are not over; with the mutex
+        bool cancelled = false;  // with the mutex
+    };
+    using GivenPointer = std::shared_ptr<Given>;
+    /// A worker that has been told to stop what it is at, and what comes next if it does not.
+    struct Stop {
+        std::uint32_t worker;
+        std::uint64_t run;  // what its slot says as long as it is at that
+        os::Clock::time_point when;
+        std::chrono::nanoseconds grace;
+        bool terminated = false;
+    };
+    class Reading;
+
+    // Workers.
+    void start_worker(std::uint32_t number);
+    void adjust_crew();
+    void see_to_the_dead();
+    void settle(std::uint32_t number, int exitcode);
+    [[nodiscard]] bool replace(std::uint32_t number, int exitcode);
+
+    // Tasks.
+    [[nodiscard]] GivenPointer find_given(std::uint64_t id) const;
+    void offer(shm::Ticket block, std::uint32_t grain);
+    void grain_over(const GivenPointer& given, std::uint64_t id, std::uint32_t grain);
+    void forget_timeout(const Given& given);  // with the mutex
+    void free_task(shm::Ticket ticket) noexcept;
+    [[nodiscard]] bool is_picked_up(shm::Ticket ticket) const noexcept;
+    static std::size_t take_back(Given& given) noexcept;
+    /// Of a task that is given.
+    [[nodiscard]] static Task& task_of(const Given& given) noexcept {
+        return *shm::Arena::payload<Task>(shm::Arena::instance().named(given.block));
+    }
+
+    // Outcomes: who has the reader's role takes them in.
+    [[nodiscard]] bool try_to_read() noexcept { return !reading_.exchange(true); }
+    void stop_reading() noexcept;
+    std::size_t take_reports();
+    void take_report(const Report& report);
+    enum class Waited { ready, in_vain, gave_way };
+    Waited read_until(const Awaited& awaited, os::Deadline deadline);
+    static void hand_over(Given& given, Task& task, std::uint32_t grain) noexcept;
+    void lose_task(std::uint32_t number, int exitcode);
+    void lose_grain(const GivenPointer& given, Task& task, std::uint32_t grain, std::uint32_t number,
+                    int exitcode);
+    [[nodiscard]] std::exception_ptr loss(std::uint32_t number, int exitcode, std::uint64_t item,
+                                          std::uint32_t attempts) const;
+    void rouse_reader() noexcept {
+        if (reading_.load()) channel_.reports().wake_all();
+    }
+
+    // Time.
+    void stop_cancelled();
+    void stop_overdue();
+    void go_on_stopping();
+    bool ask_to_stop(std::uint32_t number, std::uint64_t run, std::chrono::nanoseconds grace);
+    void give_up(std::uint32_t number, std::uint64_t run, const GivenPointer& given,
+                 std::uint32_t grain);
+    [[nodiscard]] GivenPointer task_in_hand(std::uint32_t number, std::uint64_t& run) const;
+
+    // Engine's.
+    void attend() override;
+    [[nodiscard]] bool is_idle() const override { return given_.empty(); }
+    void sleep() override;
+    void see_workers_off() override;
+    void end_workers() override;
+    void fail_all(const std::exception_ptr& exception, bool workers_run) override;
+    void wake() noexcept override { channel_.doorbell().ring(); }
+    void deferred_done() noexcept override { rouse_reader(); }
+
+    Settings settings_;
+    Channel channel_;
+    os::SignalMask signals_ = os::SignalMask::of_this_thread();
+    std::atomic<std::uint64_t> next_id_{1};
+
+    // The reader's role, and who would have it.
+    std::atomic<bool> reading_{false};
+    std::atomic<bool> give_way_{false};         // the pool's thread needs it
+    std::atomic<std::uint32_t> waiting_{0};     // callers
+
+    // With the mutex.
+    std::vector<Worker> workers_;
+    std::unordered_map<std::uint64_t, GivenPointer> given_;
+    std::map<std::chrono::nanoseconds, std::size_t> timeouts_;  // of tasks given
+    std::vector<shm::Ticket> retired_;  // tasks whose blocks a worker may still look at
+    std::uint32_t wanted_;              // workers, for now
+    bool has_cancelled_ = false;
+    std::uint64_t deaths_ = 0;
+
+    // The thread's own.
+    std::uint64_t workers_made_ = 0;
+    std::uint64_t fruitless_deaths_ = 0;  // in a row, of workers that were not ready yet
+    bool somebody_died_ = false;
+    std::vector<Stop> stops_;
+    os::Deadline next_look_ = os::Deadline::never();
+    os::Clock::time_point idle_since_ = os::Clock::now();
+};
+
+/// Has the reader's role, for which whoever has it gives way. By the pool's thread alone.
+class ProcessEngine::Reading {
+public:
+    explicit Reading(ProcessEngine& engine) noexcept : engine_(engine) {
+        if (engine_.try_to_read()) return;
+        engine_.give_way_.store(true);
+        do {
+            engine_.rouse_reader();
+            engine_.reading_.wait(true);
+        } while (!engine_.try_to_read());
+        engine_.give_way_.store(false);
+    }
+    Reading(const Reading&) = delete;
+    Reading& operator=(const Reading&) = delete;
+    ~Reading() { engine_.stop_reading(); }
+
+private:
+    ProcessEngine& engine_;
+};
+
+// ---------------------------------------------------------------------------------------------------
+
+inline std::shared_ptr<ProcessEngine> ProcessEngine::start(Settings settings) {
+    auto engine = std::make_shared<ProcessEngine>(std::move(settings));
+    try {
+        for (std::uint32_t i = 0; i < engine->size(); ++i) engine->start_worker(i);
+        engine->start_thread();
+    } catch (...) {
+        engine->end_workers();
+        throw;
+    }
+    return engine;
+}
+
+inline Task& ProcessEngine::make_task(const TaskPlan& plan, std::span<const shm::Ticket> tickets) const {
+    const auto aligned = [](std::uint64_t bytes, std::uint64_t to) { return (bytes + to - 1) & ~(to - 1); };
+    const shm::Arena& arena = shm::Arena::instance();
+    const std::uint32_t grains = (plan.count + plan.grain - 1) / plan.grain;
+    const std::uint64_t results = sizeof(Task) + grains * sizeof(Grain);
+    const std::uint64_t callable = results + aligned(plan.element * plan.count, 64);
+    const std::uint64_t items =
+        plan.aligned ? aligned(callable + plan.callable, 64) : callable + plan.callable;
+    const std::uint64_t end = items + plan.items;
+    const std::uint64_t size = aligned(end, 8) + tickets.size_bytes();
+
+    const auto code = pickle::code_address(reinterpret_cast<const void*>(plan.entry));
+    shm::Transaction tx = arena.transaction();
+    shm::Block& block = arena.allocate(tx, size, channel_.owned());
+    std::byte* const memory = shm::Arena::payload(block);
+    if (!tickets.empty()) {
+        std::memcpy(memory + size - tickets.size_bytes(), tickets.data(), tickets.size_bytes());
+        tx.set(block.tickets, tickets.size());
+    }
+    tx.commit();
+    auto* task = new (memory) Task{};
+    task->entry = code;
+    task->count = plan.count;
+    task->grain = plan.grain;
+    task->grains = grains;
+    task->timed = plan.timed ? 1 : 0;
+    task->callable = callable;
+    task->end = end;
+    task->results = plan.element != 0 ? results : 0;
+    task->items = arena.offset_of(memory) + items;
+    for (std::uint32_t i = 0; i < grains; ++i) new (memory + sizeof(Task) + i * sizeof(Grain)) Grain{};
+    return *task;
+}
+
+inline void ProcessEngine::submit(const std::shared_ptr<Job>& job, std::uint64_t base, Task& task,
+                                  const TaskSettings& settings) {
+    const std::uint64_t id = next_id_.fetch_add(1);
+    task.id = id;
+    const shm::Ticket ticket = shm::Arena::instance().ticket(shm::Arena::block_of(&task));
+    auto given = std::make_shared<Given>(
+        Given{job, base, ticket, settings, std::vector<GrainBook>(task.grains), task.grains});
+    std::exception_ptr refused;
+    bool thread_is_wanted = false;
+    {
+        const std::lock_guard lock(mutex_);
+        refused = refusal();
+        if (!refused) {
+            given_.emplace(id, std::move(given));
+            if (settings.timeout.count() != 0) {
+                thread_is_wanted = timeouts_.empty() || settings.timeout < timeouts_.begin()->first;
+                ++timeouts_[settings.timeout];
+            }
+            thread_is_wanted = thread_is_wanted || std::exchange(wanted_, size()) != size();
+        }
+    }
+    if (refused) {
+        free_task(ticket);
+        job->fail(refused);
+        return;
+    }
+    try {
+        offer(ticket, Offer::any);
+    } catch (...) {
+        if (const auto mine = find_given(id)) {
+            mine->job->fail(std::current_exception());
+            const std::uint32_t grains = task.grains;
+            for (std::uint32_t i = 0; i < grains; ++i) grain_over(mine, id, i);
+        }
+        throw;
+    }
+    if (thread_is_wanted) wake();
+}
+
+/// By its ticket: somebody may have cancelled it, and the block be another's by now.
+inline void ProcessEngine::offer(shm::Ticket block, std::uint32_t grain) {
+    const Offer offer{block, grain, 0};
+    static_cast<void>(channel_.tasks().put(os::Deadline::never(), [&](shm::Ring::Putter& end) {
+        std::memcpy(end.reserve(sizeof offer), &offer, sizeof offer);
+    }));
+}
+
+/// Keeps the grains that nobody has begun from being begun. How many those were. With the mutex.
+inline std::size_t ProcessEngine::take_back(Given& given) noexcept {
+    Task& task = task_of(given);
+    task.cancelled.store(1);
+    std::size_t taken = 0;
+    for (Grain& grain : task.all_grains()) {
+        std::uint32_t waiting = Grain::waiting;
+        if (grain.holder.compare_exchange_strong(waiting, Grain::cancelled)) ++taken;
+    }
+    return taken;
+}
+
+inline bool ProcessEngine::cancel(const std::shared_ptr<Job>& job) {
+    check_own();
+    std::vector<shm::Ticket> unused;
+    {
+        const std::lock_guard lock(mutex_);
+        for (auto at = given_.begin(); at != given_.end();) {
+            Given& given = *at->second;
+            if (given.job != job || given.cancelled) {
+                ++at;
+                continue;
+            }
+            given.cancelled = true;
+            given.left -= take_back(given);
+            if (given.left != 0) {
+                has_cancelled_ = true;
+                ++at;
+                continue;
+            }
+            forget_timeout(given);
+            unused.push_back(given.block);
+            at = given_.erase(at);
+        }
+    }
+    for (const shm::Ticket& block : unused) free_task(block);
+    const bool in_time =
+        job->fail(std::make_exception_ptr(CancelledError("the task was cancelled")));
+    rouse_reader();
+    wake();
+    return in_time;
+}
+
+inline ProcessEngine::GivenPointer ProcessEngine::find_given(std::uint64_t id) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = given_.find(id);
+    return found != given_.end() ? found->second : nullptr;
+}
+
+inline void ProcessEngine::forget_timeout(const Given& given) {
+    const auto found = timeouts_.find(given.settings.timeout);
+    if (found != timeouts_.end() && --found->second == 0) timeouts_.erase(found);
+}
+
+/// Of a grain there is nothing more to come.
+inline void ProcessEngine::grain_over(const GivenPointer& given, std::uint64_t id, std::uint32_t grain) {
+    if (std::exchange(given->grains[grain].over, true)) return;
+    {
+        const std::lock_guard lock(mutex_);
+        if (--given->left != 0) return;
+        forget_timeout(*given);
+        given_.erase(id);
+    }
+    const shm::Arena& arena = shm::Arena::instance();
+    const std::uint64_t bytes = arena.size_of(arena.named(given->block));
+    free_task(given->block);
+    given->job->task_done(bytes);
+}
+
+inline void ProcessEngine::free_task(shm::Ticket ticket) noexcept {
+    const shm::Arena& arena = shm::Arena::instance();
+    const std::lock_guard lock(mutex_);
+    retired_.push_back(ticket);
+    std::erase_if(retired_, [&](shm::Ticket task) {
+        // In a transaction, so that nobody picks it up in between.
+        shm::Transaction tx = arena.transaction();
+        if (is_picked_up(task)) return false;
+        if (shm::Block* block = arena.heap().find(task.offset, task.serial)) arena.destroy(tx, *block);
+        return true;
+    });
+}
+
+/// Does a worker still look at it? With the mutex.
+inline bool ProcessEngine::is_picked_up(shm::Ticket ticket) const noexcept {
+    return std::any_of(workers_.begin(), workers_.end(), [&](const Worker& worker) {
+        if (worker.slot == nullptr) return false;
+        shm::Ticket& held = worker.slot->task;
+        return std::atomic_ref(held.serial).load(std::memory_order_acquire) == ticket.serial &&
+               held.offset == ticket.offset;
+    });
+}
+
+}  // namespace multiprocessing::runtime::pool
+
+#include <multiprocessing/runtime/pool/process_engine_crew.hpp>
+#include <multiprocessing/runtime/pool/process_engine_reader.hpp>

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// What the thread of a pool of processes does: sees to the dead and to what is overdue, keeps the crew
+// as large as it is to be, and ends it. The rest of runtime/pool/process_engine.hpp, which includes this.
+#pragma once
+
+#include <multiprocessing/runtime/pool/process_engine.hpp>
+
+namespace multiprocessing::runtime::pool {
+
+inline void ProcessEngine::start_worker(std::uint32_t number) {
+    const StartMethod method = settings_.method ? *settings_.method : default_start_method().get();
+    WorkerSlot* slot = nullptr;
+    std::uint64_t runs_before = 0;
+    {
+        const std::lock_guard lock(mutex_);
+        if (workers_.size() <= number) workers_.resize(number + 1);
+        slot = workers_[number].slot;
+    }
+    if (slot != nullptr) {
+        runs_before = slot->run.load() & ~WorkerSlot::run_mask;
+    } else {
+        const shm::Arena& arena = shm::Arena::instance();
+        shm::Transaction tx = arena.transaction();
+        slot = shm::Arena::payload<WorkerSlot>(
+            arena.allocate(tx, sizeof(WorkerSlot), channel_.owned()));
+        tx.commit();
+    }
+    new (slot) WorkerSlot{};
+    slot->run.store(runs_before);
+    NewProcess process;
+    process.name = std::string(worker_prefix(method)) + "PoolWorker-" + std::to_string(++workers_made_);
+    process.daemon = true;
+    process.method = method;
+    process.surroundings.cpu_affinity = settings_.cpu_affinity;
+    auto state = make_state(
+        std::move(process),
+        make_target(&work, Seat(channel_, number, *slot, settings_.limits, signals_,
+                                settings_.initializer)));
+    slot->tally.began.store(monotonic_now());
+    const os::BlockSignals until_it_ignores_interrupts;
+    runtime::start(
+        state, [target = state->target.get()] { target->run(); },
+        [target = state->target.get()](pickle::OArchive& archive) { target->save(archive); });
+    const std::lock_guard lock(mutex_);
+    auto sentinel = state->shared_sentinel();
+    workers_[number] = {std::move(state), std::move(sentinel), slot, false};
+}
+
+inline std::vector<ProcessPointer> ProcessEngine::workers() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<ProcessPointer> running;
+    running.reserve(workers_.size());
+    for (const Worker& worker : workers_) {
+        if (!worker.gone) running.push_back(worker.process);
+    }
+    return running;
+}
+
+inline void ProcessEngine::attend() {
+    bool is_overdue = false;
+    bool should_read = waiting_.load() != 0 || services() != 0;
+    {
+        const std::lock_guard lock(mutex_);
+        should_read = should_read || phase_ != Phase::running;
+        is_overdue = !timeouts_.empty();
+    }
+    // For who fires and forgets nobody reads, until it is a lot.
+    if (should_read || channel_.reports().size() >= Channel::many_reports) look();
+    if (std::exchange(somebody_died_, false)) see_to_the_dead();
+    next_look_ = os::Deadline::never();
+    stop_cancelled();
+    if (is_overdue) stop_overdue();
+    if (!stops_.empty()) go_on_stopping();
+    adjust_crew();
+}
+
+/// Sleeps until there is something to do.
+inline void ProcessEngine::sleep() {
+    Control& control = channel_.control();
+    const auto report = [this] { return channel_.reports().size() != 0; };
+    // Not where somebody else reads.
+    const auto should_read = [this] {
+        return (waiting_.load() != 0 || services() != 0 || !is_running()) && !reading_.load();
+    };
+    const bool reads = should_read();
+    const bool more = reads && shm::Spin::until(report);
+    std::vector<os::PollEntry> entries{{channel_.doorbell().get(), os::poll_in, 0}};
+    for (const Worker& worker : workers_) {
+        if (worker.gone) continue;
+        entries.push_back({worker.sentinel->get(), os::poll_in, 0});
+    }
+    (reads ? control.parent_sleeps : control.nobody_reads).store(1, std::memory_order_relaxed);
+    // Orders the flag before the last look: the counterpart of the fence in Channel::report(). Somebody
+    // may have come to wait, too, and found that another reads who is about to leave.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    const bool again = more || (should_read() && (!reads || report()));
+    os::poll(entries, again ? os::Deadline::passed() : next_look_);
+    control.parent_sleeps.store(0, std::memory_order_relaxed);
+    control.nobody_reads.store(0, std::memory_order_relaxed);
+    if (entries.front().revents != 0) channel_.doorbell().clear();
+    somebody_died_ =
+        somebody_died_ || std::any_of(entries.begin() + 1, entries.end(),
+                                      [](const os::PollEntry& entry) { return entry.revents != 0; });
+}
+
+inline void ProcessEngine::see_to_the_dead() {
+    for (std::uint32_t number = 0; number < workers_.size(); ++number) {
+        // Only this thread changes the list once it runs.
+        if (workers_[number].gone) continue;
+        const auto exitcode = workers_[number].process->poll_exitcode();
+        if (!exitcode) continue;
+        settle(number, *exitcode);
+    }
+}
+
+inline void ProcessEngine::settle(std::uint32_t number, int exitcode) {
+    {
+        const Reading reading(*this);
+        // What it reported before it died counts.
+        while (take_reports() != 0) {
+        }
+        lose_task(number, exitcode);
+    }
+    std::erase_if(stops_, [number](const Stop& stop) { return stop.worker == number; });
+    this_process().children.remove(*workers_[number].process);
+    bool is_wanted = false;
+    {
+        const std::lock_guard lock(mutex_);
+        is_wanted = !broken_ && phase_ != Phase::terminating && number < wanted_;
+    }
+    if (is_wanted && replace(number, exitcode)) return;
+    const std::lock_guard lock(mutex_);
+    workers_[number].gone = true;
+}
+
+/// One that has done its number of tasks is nothing to worry about.
+inline void tell_of_replacement(const ProcessState& dead, const ProcessState& successor,
+                                int exitcode) {
+    log_at(exitcode == 0 ? log_level::debug : log_level::subwarning, [&] {
+        const std::scoped_lock lock(dead.mutex, successor.mutex);
+        return "pool: " + name_and_pid(dead) + " " + describe_end(exitcode) + ", replaced by " +
+               name_and_pid(successor);
+    });
+}
+
+/// Starts another in its place. If there cannot be one the pool breaks down.
+inline bool ProcessEngine::replace(std::uint32_t number, int exitcode) {
+    const WorkerSlot::Stage stage = workers_[number].slot->stage;
+    fruitless_deaths_ = stage != WorkerSlot::Stage::ready ? fruitless_deaths_ + 1 : 0;
+    // What dies in its initializer will do so again: no respawn loop. Before it there is nothing that
+    // the user wrote, so somebody from outside may be at work.
+    const std::uint64_t patience =
+        std::uint64_t{3} * size() + (stage == WorkerSlot::Stage::initializing ? 0 : 100);
+    if (fruitless_deaths_ > patience) {
+        const ProcessState& dead = *workers_[number].process;
+        break_down(std::make_exception_ptr(WorkerLostError(
+            "the pool's workers die in their initializer or before; the last one, " + dead.name +
+                ", " + describe_end(exitcode),
+            dead.pid.value_or(0), exitcode)));
+        rouse_reader();
+        return false;
+    }
+    try {
+        const ProcessPointer dead = workers_[number].process;
+        if (exitcode != 0) {
+            const std::lock_guard lock(mutex_);
+            ++deaths_;
+        }
+        start_worker(number);
+        tell_of_replacement(*dead, *workers_[number].process, exitcode);
+        return true;
+    } catch (...) {
+        break_down(std::current_exception());
+        rouse_reader();
+        return false;
+    }
+}
+
+/// Has as many workers as there are to be: idle ones leave when there has been nothing to do for long,
+/// and come back when there is.
+inline void ProcessEngine::adjust_crew() {
+    std::uint32_t wanted = 0;
+    {
+        const std::lock_guard lock(mutex_);
+        if (broken_ || phase_ != Phase::running) return;
+        if (!given_.empty()) {
+            idle_since_ = os::Clock::now();
+            wanted_ = size();
+        } else if (settings_.idle_timeout && wanted_ > 1) {
+            const auto until = idle_since_ + *settings_.idle_timeout;
+            if (os::Clock::now() >= until) {
+                wanted_ = 1;
+            } else {
+                next_look_ = next_look_.earlier(os::Deadline::at(until));
+            }
+        }
+        wanted = wanted_;
+    }
+    bool somebody_leaves = false;
+    for (std::uint32_t number = 0; number < workers_.size(); ++number) {
+        Worker& worker = workers_[number];
+        if (worker.gone) continue;
+        if (number >= wanted) somebody_leaves = worker.slot->leave.exchange(1) == 0 || somebody_leaves;
+    }
+    if (somebody_leaves) channel_.tasks().wake_all();
+    for (std::uint32_t number = 0; number < wanted; ++number) {
+        // One that has been told to leave is replaced when it has.
+        if (number < workers_.size() && !workers_[number].gone) continue;
+        try {
+            start_worker(number);
+        } catch (...) {
+            if (number == 0) return break_down(std::current_exception());
+            log_at(log_level::subwarning, [&] {
+                return "pool: goes on with " + std::to_string(number) + " workers, for there can be no "
+                       "more: " + pickle::describe(std::current_exception());
+            });
+            const std::lock_guard lock(mutex_);
+            size_ = wanted_ = number;
+            return;
+        }
+    }
+}
+
+inline void ProcessEngine::resize(std::uint32_t workers) {
+    check_own();
+    {
+        const std::lock_guard lock(mutex_);
+        check_running();
+        size_ = wanted_ = workers;
+    }
+    wake();
+}
+
+// ------------------------------------------------------------------------------------------- Time
+
+/// Has a worker know that it is to stop what it is at, if it still is at that.
+inline bool ProcessEngine::ask_to_stop(std::uint32_t number, std::uint64_t run,
+                                       std::chrono::nanoseconds grace) {
+    const std::uint64_t asked = (run & ~WorkerSlot::run_mask) | WorkerSlot::asked;
+    if (!workers_[number].slot->run.compare_exchange_strong(run, asked)) return false;
+    stops_.push_back({number, asked, os::Clock::now() + grace, grace});
+    return true;
+}
+
+/// The task that a worker is at; `run` is what its slot says.
+inline ProcessEngine::GivenPointer ProcessEngine::task_in_hand(std::uint32_t number,
+                                                               std::uint64_t& run) const {
+    const WorkerSlot& slot = *workers_[number].slot;
+    run = slot.run.load(std::memory_order_acquire);
+    if ((run & WorkerSlot::run_mask) != WorkerSlot::running) return nullptr;
+    return find_given(std::atomic_ref(const_cast<std::uint64_t&>(slot.id)).load());
+}
+
+inline void ProcessEngine::stop_cancelled() {
+    {
+        const std::lock_guard lock(mutex_);
+        if (!std::exchange(has_cancelled_, false)) return;
+    }
+    for (std::uint32_t number = 0; number < workers_.size(); ++number) {
+        if (workers_[number].gone) continue;
+        std::uint64_t run = 0;
+        const GivenPointer given = task_in_hand(number, run);
+        if (!given) continue;
+        bool is_cancelled = false;
+        {
+            const std::lock_guard lock(mutex_);
+            is_cancelled = given->cancelled;
+        }
+        // One that is between two items sees it by itself.
+        if (is_cancelled) ask_to_stop(number, run, given->settings.grace);
+    }
+}
+
+/// Ends the items that have been run for longer than they may.
+inline void ProcessEngine::stop_overdue() {
+    std::chrono::nanoseconds shortest{0};
+    {
+        const std::lock_guard lock(mutex_);
+        if (timeouts_.empty()) return;
+        shortest = timeouts_.begin()->first;
+    }
+    const auto now = os::Clock::now();
+    next_look_ = next_look_.earlier(os::Deadline::at(now + shortest));  // for what begins from now on
+    for (std::uint32_t number = 0; number < workers_.size(); ++number) {
+        if (workers_[number].gone) continue;
+        std::uint64_t run = 0;
+        const GivenPointer given = task_in_hand(number, run);
+        if (!given || given->settings.timeout.count() == 0) continue;
+        const WorkerSlot& slot = *workers_[number].slot;
+        const os::Clock::time_point started{std::chrono::nanoseconds(slot.started.load())};
+        const std::uint32_t grain = slot.grain;
+        if (slot.run.load(std::memory_order_acquire) != run) continue;
+        if (now < started + given->settings.timeout) {
+            next_look_ = next_look_.earlier(os::Deadline::at(started + given->settings.timeout));
+        } else {
+            give_up(number, run, given, grain);
+        }
+    }
+}
+
+inline void ProcessEngine::give_up(std::uint32_t number, std::uint64_t run, const GivenPointer& given,
+                                   std::uint32_t index) {
+    const Reading reading(*this);
+    if (!ask_to_stop(number, run, given->settings.grace)) return;
+    GrainBook& book = given->grains[index];
+    if (book.over) return;
+    Task& task = task_of(*given);
+    book.given_up = task.all_grains()[index].finished.load(std::memory_order_acquire);
+    const std::uint64_t item = given->base + task.first_of(index) + *book.given_up;
+    const ProcessState& worker = *workers_[number].process;
+    const double seconds = std::chrono::duration<double>(given->settings.timeout).count();
+    given->job->error(item, std::make_exception_ptr(TaskTimeoutError(
+                                "item " + std::to_string(item) + " of the job took longer than the " +
+                                std::to_string(seconds) + " s that its timeout allows; worker " +
+                                worker.current_name() + " (pid " +
+                                std::to_string(worker.pid.value_or(0)) + ") is told to stop")));
+}
+
+/// Those who were asked and go on are sent SIGTERM, and then SIGKILL.
+inline void ProcessEngine::go_on_stopping() {
+    const auto now = os::Clock::now();
+    std::erase_if(stops_, [&](Stop& stop) {
+        WorkerSlot& slot = *workers_[stop.worker].slot;
+        if (now >= stop.when) {
+            if (stop.terminated) {
+                workers_[stop.worker].process->send_signal(SIGKILL);
+                return true;
+            }
+            // From here on it begins nothing else, so nothing else is hit.
+            const std::uint64_t doomed = (stop.run & ~WorkerSlot::run_mask) | WorkerSlot::doomed;
+            if (!slot.run.compare_exchange_strong(stop.run, doomed)) return true;
+            workers_[stop.worker].process->send_signal(SIGTERM);
+            stop.terminated = true;
+            stop.when = now + stop.grace;
+        } else if (!stop.terminated && slot.run.load() != stop.run) {
+            return true;
+        }
+        next_look_ = next_look_.earlier(os::Deadline::at(stop.when));
+        return false;
+    });
+}
+
+// -------------------------------------------------------------------------------------- The end
+
+/// The orderly end: all is done, the workers leave by themselves.
+inline void ProcessEngine::see_workers_off() {
+    channel_.control().stopping.store(1, std::memory_order_release);
+    channel_.tasks().wake_all();
+    const os::EventFd& doorbell = channel_.doorbell();
+    for (const Worker& worker : workers_) {
+        while (!worker.gone && !worker.process->poll_exitcode()) {
+            std::vector<os::PollEntry> entries{{doorbell.get(), os::poll_in, 0},
+                                               {worker.sentinel->get(), os::poll_in, 0}};
+            os::poll(entries, os::Deadline::never());
+            if (entries.front().revents != 0) doorbell.clear();
+            if (should_hurry()) return;
+        }
+    }
+}
+
+inline void ProcessEngine::end_workers() {
+    using namespace std::chrono_literals;
+    const auto running = workers();
+    for (const ProcessPointer& worker : running) {
+        if (!worker->poll_exitcode()) worker->send_signal(SIGTERM);
+    }
+    const auto patience = os::Deadline::after(500ms);
+    for (const ProcessPointer& worker : running) {
+        if (!worker->wait_for_end(patience)) worker->send_signal(SIGKILL);
+        worker->wait_for_end(os::Deadline::never());
+        this_process().children.remove(*worker);
+    }
+    const std::lock_guard lock(mutex_);
+    for (Worker& worker : workers_) worker.gone = true;
+}
+
+inline void ProcessEngine::fail_all(const std::exception_ptr& exception, bool workers_run) {
+    std::vector<std::shared_ptr<Job>> jobs;
+    std::vector<GivenPointer> unused;
+    {
+        const std::lock_guard lock(mutex_);
+        for (auto at = given_.begin(); at != given_.end();) {
+            Given& given = *at->second;
+            jobs.push_back(given.job);
+            given.left -= std::min(given.left, take_back(given));
+            given.cancelled = true;
+            if (workers_run && given.left != 0) {
+                ++at;
+                continue;
+            }
+            forget_timeout(given);
+            unused.push_back(std::move(at->second));
+            at = given_.erase(at);
+        }
+    }
+    for (const GivenPointer& given : unused) free_task(given->block);
+    for (const auto& job : jobs) job->fail(exception);
+    rouse_reader();
+}
+
+}  // namespace multiprocessing::runtime::pool
