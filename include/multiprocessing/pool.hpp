@@ -8,11 +8,13 @@
 #include <multiprocessing/os/cpu.hpp>
 #include <multiprocessing/pickle/callable.hpp>
 #include <multiprocessing/pool_interface.hpp>
+#include <multiprocessing/pool_stats.hpp>
 #include <multiprocessing/process.hpp>
 #include <multiprocessing/runtime/action.hpp>
 #include <multiprocessing/runtime/pool/feed.hpp>
 #include <multiprocessing/runtime/pool/process_engine.hpp>
 #include <multiprocessing/this_task.hpp>
+#include <multiprocessing/thread_pool.hpp>
 
 #include <cstdint>
 #include <memory>
@@ -82,6 +84,8 @@ public:
 
     /// The workers that there are now.
     [[nodiscard]] std::vector<Process> workers() const;
+    /// What the workers have done so far. *Blocks* for as long as it takes to look.
+    [[nodiscard]] PoolStats stats() const { return engine().stats(); }
     /// Has so many workers from now on: starts those that are missing, lets those who are too many
     /// leave when they have nothing in hand. Does not wait for either.
     void resize(int processes) const { engine().resize(checked_size(processes, "Pool.resize(): processes")); }

@@ -44,7 +44,8 @@ struct TaskOptions {
     /// How often a task is run again whose worker has died with it in hand. After that it ends with
     /// WorkerLostError. What throws is not run again.
     int retries = 0;
-    /// Draws a progress bar on stderr, if that is a terminal.
+    /// Draws a progress bar with rate and time left on stderr, if that is a terminal: for the calls that
+    /// give many results, whenever some come.
     bool progress = false;
     /// A worker that is told to stop is asked first (`mp::this_task::stop_requested()`), after this
     /// time sent SIGTERM, and after it again SIGKILL.
@@ -255,6 +256,10 @@ private:
     };
 
     [[nodiscard]] static runtime::pool::TaskSettings settings(const TaskOptions& options);
+    [[nodiscard]] std::unique_ptr<runtime::pool::Progress> progress_bar() const {
+        return runtime::pool::Progress::on_terminal(
+            [this] { return std::make_shared<runtime::pool::Service>(held_->engine); });
+    }
 
     template <class T>
     [[nodiscard]] static auto all_of(const std::initializer_list<T>& items) {
@@ -333,6 +338,7 @@ auto PoolInterface<Backend>::gather(const TaskOptions& options, F f, Range& item
     Engine& pool = engine();
     pool.begin_feeding();
     const EndFeeding at_end{pool};
+    if (options.progress) job->show(progress_bar());
     Chunks chunks(pool.size(), chunksize, sizeof(Item));
     if constexpr (Finite<Range>) {
         const auto size = static_cast<std::uint64_t>(std::ranges::distance(items));
@@ -376,6 +382,7 @@ auto PoolInterface<Backend>::stream(const TaskOptions& options, F f, Range&& ite
     Feeder feeder(engine(), std::move(f), settings(options));
     const auto job = std::make_shared<StreamJob<Feeder, Range>>(
         held_->engine, std::move(feeder), std::forward<Range>(items), chunk, ordered, ahead);
+    if (options.progress) job->show(progress_bar());
     job->begin();
     return IMapIterator<typename Feeder::R>(job);
 }

@@ -6,7 +6,7 @@ cmake_minimum_required(VERSION 3.20)
 
 # What every layer may use, then the layers from the lowest to the highest: a header may include its
 # own layer and those before it. What has no folder of a layer's is public.
-set(foundation exceptions.hpp timeout.hpp bytes.hpp none.hpp version.hpp)
+set(foundation exceptions.hpp timeout.hpp bytes.hpp none.hpp version.hpp result.hpp pool_stats.hpp)
 set(layers foundation os shm pickle runtime public umbrella)
 
 function(layer_of header result)

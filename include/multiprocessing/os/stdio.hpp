@@ -11,6 +11,7 @@
 
 #include <cstdio>
 #include <iostream>
+#include <optional>
 #include <string_view>
 #include <typeinfo>
 
@@ -20,6 +21,7 @@
 
 #include <fcntl.h>
 #include <stdio_ext.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 namespace multiprocessing::os {
@@ -91,6 +93,14 @@ inline void redirect_output_to_null() noexcept {
 /// Puts another file in the place of stdout or stderr.
 inline void replace_stdout(int fd) noexcept { ::dup2(fd, STDOUT_FILENO); }
 inline void replace_stderr(int fd) noexcept { ::dup2(fd, STDERR_FILENO); }
+
+/// How many columns the terminal has that stderr is; nothing where it is none.
+[[nodiscard]] inline std::optional<int> stderr_columns() noexcept {
+    if (::isatty(STDERR_FILENO) == 0) return std::nullopt;
+    ::winsize size{};
+    constexpr int usual = 80;
+    return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col != 0 ? size.ws_col : usual;
+}
 
 /// Writes a report to stderr in one piece, so that those of several processes do not mix.
 inline void write_to_stderr(std::string_view text) noexcept {

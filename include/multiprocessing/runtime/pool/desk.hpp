@@ -9,7 +9,6 @@
 #include <multiprocessing/os/memory.hpp>
 #include <multiprocessing/runtime/pool/shared.hpp>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -79,7 +78,6 @@ private:
         // other, which would be lost for nothing.
         if ((before & WorkerSlot::run_mask) == WorkerSlot::doomed) throw SystemExit(0);
     }
-    void note(std::uint64_t taken, const Task& task, std::uint32_t grain) noexcept;
     void weigh() noexcept;
 
     const Channel& channel_;
@@ -89,7 +87,6 @@ private:
     std::uint64_t run_;
     std::uint64_t now_;          // when it last began or ended something
     std::uint64_t weighed_ = 0;  // when
-    std::uint64_t least_slow_ = 0;
     std::uint64_t done_ = 0;     // grains
     std::uint32_t claimed_ = 0;
     bool doomed_ = false;
@@ -171,26 +168,9 @@ inline void Desk::end(Task& task, std::uint32_t grain) {
     doomed_ = (before & WorkerSlot::run_mask) == WorkerSlot::doomed;
     ++done_;
     const std::uint64_t then = std::exchange(now_, monotonic_now());
-    note(now_ - then, task, grain);
+    slot_.tally.ran(now_ - then, task.base + task.first_of(grain), task.items_of(grain));
     if (limits_.memory != 0) weigh();
     channel_.report({task.id, grain, number_});
-}
-
-/// Keeps the books. Only this process writes them.
-inline void Desk::note(std::uint64_t taken, const Task& task, std::uint32_t grain) noexcept {
-    WorkerTally& tally = slot_.tally;
-    const std::uint32_t count = task.items_of(grain);
-    WorkerTally::add(tally.tasks, 1);
-    WorkerTally::add(tally.items, count);
-    WorkerTally::add(tally.busy, taken);
-    if (taken <= least_slow_) return;
-    const auto shorter = [](const SlowTask& a, const SlowTask& b) {
-        return a.nanoseconds < b.nanoseconds;
-    };
-    *std::min_element(tally.slowest.begin(), tally.slowest.end(), shorter) = {taken, task.id,
-                                                                              task.first_of(grain), count};
-    least_slow_ =
-        std::min_element(tally.slowest.begin(), tally.slowest.end(), shorter)->nanoseconds;
 }
 
 /// Has it grown too large?

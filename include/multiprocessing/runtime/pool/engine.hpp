@@ -8,11 +8,13 @@
 #include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/os/signals.hpp>
+#include <multiprocessing/pool_stats.hpp>
 #include <multiprocessing/runtime/exit.hpp>
 #include <multiprocessing/runtime/pool/job.hpp>
 #include <multiprocessing/runtime/report.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -63,6 +65,46 @@ struct TaskSettings {
     std::chrono::nanoseconds grace{0};    // from one way of asking it to stop to the next
     std::uint32_t retries = 0;            // after deaths
 };
+
+/// What a worker says of its work, beside what is known already.
+inline void add_to(WorkerStats& stats, const WorkerTally& tally) {
+    const auto nanoseconds = [](std::uint64_t count) {
+        return std::chrono::nanoseconds(static_cast<std::int64_t>(count));
+    };
+    stats.tasks += tally.tasks.load();
+    stats.items += tally.items.load();
+    stats.busy += nanoseconds(tally.busy.load());
+    stats.waiting += nanoseconds(tally.waiting.load());
+    if (const std::uint64_t ready = tally.ready.load(); ready != 0) {
+        stats.start_up += nanoseconds(ready - tally.began.load());
+    }
+}
+inline void add_to(PoolStats& stats, const WorkerStats& worker, const WorkerTally& tally) {
+    stats.workers.push_back(worker);
+    stats.tasks += worker.tasks;
+    stats.items += worker.items;
+    stats.deaths += worker.deaths;
+    for (const SlowTask& slow : tally.slowest) {
+        const std::uint64_t taken = slow.nanoseconds.load();
+        if (taken == 0) continue;
+        stats.slowest.push_back({std::chrono::nanoseconds(static_cast<std::int64_t>(taken)),
+                                 worker.worker_id, slow.first.load(), slow.count.load()});
+    }
+    const auto longer = [](const SlowTaskStats& a, const SlowTaskStats& b) {
+        return a.duration > b.duration;
+    };
+    std::sort(stats.slowest.begin(), stats.slowest.end(), longer);
+    stats.slowest.resize(std::min(stats.slowest.size(), tally.slowest.size()));
+}
+
+/// The outcome of an item that took too long.
+[[nodiscard]] inline std::exception_ptr task_timeout(std::uint64_t item, const TaskSettings& settings,
+                                                     const std::string& worker) {
+    const double seconds = std::chrono::duration<double>(settings.timeout).count();
+    return std::make_exception_ptr(TaskTimeoutError(
+        "item " + std::to_string(item) + " of the job took longer than the " + std::to_string(seconds) +
+        " s that its timeout allows; " + worker + " is told to stop"));
+}
 
 /// A pool. Lives in a shared_ptr, which its thread has too.
 class Engine : public std::enable_shared_from_this<Engine> {
@@ -156,6 +198,8 @@ protected:
     [[nodiscard]] bool is_own_thread() const noexcept {
         return std::this_thread::get_id() == thread_id_;
     }
+    /// A thread that the pool waits for at its end.
+    [[nodiscard]] virtual bool is_crew_thread() const noexcept { return false; }
 
     const int creator_ = os::this_pid();
     std::atomic<std::uint32_t> size_;
@@ -311,8 +355,8 @@ inline void Engine::terminate() {
     std::unique_lock lock(mutex_);
     if (phase_ != Phase::ended) phase_ = Phase::terminating;
     wake();
-    // From a callback it is asked for, and done when the callback returns.
-    if (is_own_thread()) return;
+    // From a callback, or a task, it is asked for, and done when that returns.
+    if (is_own_thread() || is_crew_thread()) return;
     ended_.wait(lock, [this] { return phase_ == Phase::ended; });
 }
 
@@ -323,6 +367,7 @@ inline void Engine::join() {
         throw ValueError("Pool is still running: call close() or terminate() before join()");
     }
     check_may_wait();
+    if (is_crew_thread()) throw AssertionError("a task cannot join the ThreadPool that runs it");
     // Who waits here takes no outcomes meanwhile, so nobody but the pool will have the rest read.
     std::vector<std::shared_ptr<Job>> unread;
     for (const auto& [address, stream] : streams_) {
@@ -344,7 +389,7 @@ inline void Engine::abandon() noexcept {
         return;
     }
     terminate();
-    if (is_own_thread()) {
+    if (is_own_thread() || is_crew_thread()) {
         thread_.detach();  // the end of the process will wait for it, by the exit function
         return;
     }

@@ -115,6 +115,7 @@ protected:
 
 private:
     void add(std::uint64_t item, Outcome outcome) {
+        this->show_more(1);
         const std::lock_guard lock(mutex_);
         if (ordered_) {
             const auto place = static_cast<std::size_t>(item - taken_);
@@ -194,7 +195,10 @@ std::optional<typename ImapJob<R>::Outcome> ImapJob<R>::next(os::Deadline deadli
                 ++taken_;
                 return outcome;
             }
-            if (total_ && taken_ >= *total_) return std::nullopt;
+            if (total_ && taken_ >= *total_) {
+                this->show_end();
+                return std::nullopt;
+            }
             if (failure_) {
                 // The pool's end is the last outcome.
                 total_ = taken_;
@@ -225,6 +229,9 @@ public:
     ~StreamJob() override { end_input(); }
 
     void begin() override {
+        if constexpr (std::ranges::sized_range<Source>) {
+            this->show_total(static_cast<std::uint64_t>(std::ranges::size(range_)));
+        }
         engine_->begin_stream(this->shared_from_this());
         open_ = true;
         Base::begin();

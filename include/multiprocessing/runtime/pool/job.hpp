@@ -5,17 +5,18 @@
 #pragma once
 
 #include <multiprocessing/runtime/pool/outcomes.hpp>
+#include <multiprocessing/runtime/pool/progress.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <span>
 #include <utility>
 
 namespace multiprocessing::runtime::pool {
 
-/// The caller's side of a call. Its functions are called by one thread at a time, but for fail(), which
-/// may come from any.
+/// The caller's side of a call. Its functions are called by any thread, several at a time.
 class Job : public OutcomeReader {
 public:
     Job() = default;
@@ -29,6 +30,23 @@ public:
     virtual bool fail(std::exception_ptr exception) = 0;
     /// Gives all of its input that is still to be read, if that has an end.
     virtual void read_to_the_end() {}
+
+    /// Before anything is given: has the bar show how far it is.
+    void show(std::unique_ptr<Progress> bar) { bar_ = std::move(bar); }
+
+protected:
+    void show_more(std::uint64_t items) {
+        if (bar_) bar_->add(items);
+    }
+    void show_total(std::uint64_t items) noexcept {
+        if (bar_) bar_->expect(items);
+    }
+    void show_end() {
+        if (bar_) bar_->finish();
+    }
+
+private:
+    std::unique_ptr<Progress> bar_;
 };
 
 /// Bytes of one value of an array of outcomes.

@@ -79,12 +79,14 @@ public:
     }
     /// There will be this many items in all.
     void all_given(std::uint64_t items) {
+        this->show_total(items);
         std::unique_lock lock(mutex_);
         items_ = items;
         if (done_ == items) finish(lock);
     }
     /// How many there will be at least.
     void expect(std::uint64_t items) {
+        this->show_total(items);
         const std::lock_guard lock(mutex_);
         if constexpr (direct) values_.reserve(static_cast<std::size_t>(items));
     }
@@ -94,12 +96,14 @@ public:
     void array(std::uint64_t item, const std::byte* array, std::uint32_t from,
                std::uint32_t count) override;
     void put(std::uint64_t item, R value) override {
+        this->show_more(1);
         const std::lock_guard lock(mutex_);
         make_place(item + 1);
         values_[static_cast<std::size_t>(item)] = std::move(value);
         ++done_;
     }
     void error(std::uint64_t item, std::exception_ptr exception) override {
+        this->show_more(1);
         const std::lock_guard lock(mutex_);
         errors_.emplace(item, std::move(exception));
         ++done_;
@@ -117,6 +121,7 @@ public:
             failed_ = true;
             changed_.notify_all();
         }
+        this->show_end();
         return state_->fail(std::move(exception));
     }
 
@@ -171,6 +176,7 @@ template <class R, class Gathering>
 void MapJob<R, Gathering>::array(std::uint64_t item, const std::byte* array, std::uint32_t from,
                                  std::uint32_t count) {
     if constexpr (direct && pickle::BitwiseElement<R>) {
+        this->show_more(count);
         const std::lock_guard lock(mutex_);
         make_place(item + count);
         std::memcpy(static_cast<void*>(values_.data() + item), array + from * sizeof(R),
@@ -184,6 +190,7 @@ void MapJob<R, Gathering>::array(std::uint64_t item, const std::byte* array, std
 template <class R, class Gathering>
 void MapJob<R, Gathering>::finish(std::unique_lock<std::mutex>& lock) {
     if (std::exchange(finished_, true)) return;
+    this->show_end();
     if constexpr (std::same_as<Gathering, AllResults<R>>) {
         Gathered results;
         results.reserve(static_cast<std::size_t>(done_));

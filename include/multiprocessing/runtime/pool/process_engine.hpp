@@ -7,7 +7,9 @@
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/os/poll.hpp>
 #include <multiprocessing/os/process.hpp>
+#include <multiprocessing/os/memory.hpp>
 #include <multiprocessing/os/signals.hpp>
+#include <multiprocessing/pool_stats.hpp>
 #include <multiprocessing/runtime/pool/engine.hpp>
 #include <multiprocessing/runtime/pool/shared.hpp>
 #include <multiprocessing/runtime/pool/work.hpp>
@@ -65,6 +67,7 @@ public:
         : Engine(settings.processes), settings_(std::move(settings)), wanted_(settings_.processes) {}
 
     [[nodiscard]] std::vector<ProcessPointer> workers() const;
+    [[nodiscard]] PoolStats stats() const;
     /// Has so many workers from now on. Throws what the start of one throws.
     void resize(std::uint32_t workers);
 
@@ -83,7 +86,8 @@ private:
         ProcessPointer process;
         std::shared_ptr<const os::Fd> sentinel;  // the user may close the process
         WorkerSlot* slot = nullptr;
-        bool gone = true;  // it has ended, and was not replaced
+        WorkerStats before{};  // of those whose place it took
+        bool gone = true;      // it has ended, and was not replaced
     };
     /// What is known of a grain beside what stands in the task. Whoever has the reader's role changes it.
     struct GrainBook {
@@ -113,6 +117,7 @@ private:
     class Reading;
 
     // Workers.
+    [[nodiscard]] WorkerStats stats_of(std::uint32_t number) const;
     void start_worker(std::uint32_t number);
     void adjust_crew();
     void see_to_the_dead();
@@ -185,7 +190,6 @@ private:
     std::vector<shm::Ticket> retired_;  // tasks whose blocks a worker may still look at
     std::uint32_t wanted_;              // workers, for now
     bool has_cancelled_ = false;
-    std::uint64_t deaths_ = 0;
 
     // The thread's own.
     std::uint64_t workers_made_ = 0;
@@ -268,6 +272,7 @@ inline void ProcessEngine::submit(const std::shared_ptr<Job>& job, std::uint64_t
                                   const TaskSettings& settings) {
     const std::uint64_t id = next_id_.fetch_add(1);
     task.id = id;
+    task.base = base;
     const shm::Ticket ticket = shm::Arena::instance().ticket(shm::Arena::block_of(&task));
     auto given = std::make_shared<Given>(
         Given{job, base, ticket, settings, std::vector<GrainBook>(task.grains), task.grains});

@@ -11,23 +11,20 @@ namespace multiprocessing::runtime::pool {
 inline void ProcessEngine::start_worker(std::uint32_t number) {
     const StartMethod method = settings_.method ? *settings_.method : default_start_method().get();
     WorkerSlot* slot = nullptr;
-    std::uint64_t runs_before = 0;
     {
         const std::lock_guard lock(mutex_);
         if (workers_.size() <= number) workers_.resize(number + 1);
         slot = workers_[number].slot;
     }
     if (slot != nullptr) {
-        runs_before = slot->run.load() & ~WorkerSlot::run_mask;
+        slot->restart();
     } else {
         const shm::Arena& arena = shm::Arena::instance();
         shm::Transaction tx = arena.transaction();
-        slot = shm::Arena::payload<WorkerSlot>(
-            arena.allocate(tx, sizeof(WorkerSlot), channel_.owned()));
+        shm::Block& block = arena.allocate(tx, sizeof(WorkerSlot), channel_.owned());
+        slot = new (shm::Arena::payload(block)) WorkerSlot{};
         tx.commit();
     }
-    new (slot) WorkerSlot{};
-    slot->run.store(runs_before);
     NewProcess process;
     process.name = std::string(worker_prefix(method)) + "PoolWorker-" + std::to_string(++workers_made_);
     process.daemon = true;
@@ -44,7 +41,11 @@ inline void ProcessEngine::start_worker(std::uint32_t number) {
         [target = state->target.get()](pickle::OArchive& archive) { target->save(archive); });
     const std::lock_guard lock(mutex_);
     auto sentinel = state->shared_sentinel();
-    workers_[number] = {std::move(state), std::move(sentinel), slot, false};
+    Worker& worker = workers_[number];
+    worker.process = std::move(state);
+    worker.sentinel = std::move(sentinel);
+    worker.slot = slot;
+    worker.gone = false;
 }
 
 inline std::vector<ProcessPointer> ProcessEngine::workers() const {
@@ -55,6 +56,31 @@ inline std::vector<ProcessPointer> ProcessEngine::workers() const {
         if (!worker.gone) running.push_back(worker.process);
     }
     return running;
+}
+
+/// With the mutex.
+inline WorkerStats ProcessEngine::stats_of(std::uint32_t number) const {
+    const Worker& worker = workers_[number];
+    WorkerStats stats = worker.before;
+    stats.worker_id = static_cast<int>(number);
+    add_to(stats, worker.slot->tally);
+    return stats;
+}
+
+inline PoolStats ProcessEngine::stats() const {
+    check_own();
+    PoolStats stats;
+    const std::lock_guard lock(mutex_);
+    for (std::uint32_t number = 0; number < workers_.size(); ++number) {
+        const Worker& worker = workers_[number];
+        if (worker.slot == nullptr) continue;
+        WorkerStats one = stats_of(number);
+        one.pid = worker.process->pid.value_or(0);
+        one.alive = !worker.gone;
+        if (one.alive) one.memory = os::private_memory(one.pid);
+        add_to(stats, one, worker.slot->tally);
+    }
+    return stats;
 }
 
 inline void ProcessEngine::attend() {
@@ -123,6 +149,13 @@ inline void ProcessEngine::settle(std::uint32_t number, int exitcode) {
         lose_task(number, exitcode);
     }
     std::erase_if(stops_, [number](const Stop& stop) { return stop.worker == number; });
+    {
+        const std::lock_guard lock(mutex_);
+        Worker& worker = workers_[number];
+        worker.before = stats_of(number);
+        if (exitcode != 0) ++worker.before.deaths;
+        worker.slot->tally.restart();
+    }
     this_process().children.remove(*workers_[number].process);
     bool is_wanted = false;
     {
@@ -163,10 +196,6 @@ inline bool ProcessEngine::replace(std::uint32_t number, int exitcode) {
     }
     try {
         const ProcessPointer dead = workers_[number].process;
-        if (exitcode != 0) {
-            const std::lock_guard lock(mutex_);
-            ++deaths_;
-        }
         start_worker(number);
         tell_of_replacement(*dead, *workers_[number].process, exitcode);
         return true;
@@ -309,12 +338,9 @@ inline void ProcessEngine::give_up(std::uint32_t number, std::uint64_t run, cons
     book.given_up = task.all_grains()[index].finished.load(std::memory_order_acquire);
     const std::uint64_t item = given->base + task.first_of(index) + *book.given_up;
     const ProcessState& worker = *workers_[number].process;
-    const double seconds = std::chrono::duration<double>(given->settings.timeout).count();
-    given->job->error(item, std::make_exception_ptr(TaskTimeoutError(
-                                "item " + std::to_string(item) + " of the job took longer than the " +
-                                std::to_string(seconds) + " s that its timeout allows; worker " +
-                                worker.current_name() + " (pid " +
-                                std::to_string(worker.pid.value_or(0)) + ") is told to stop")));
+    given->job->error(item, task_timeout(item, given->settings,
+                                         "worker " + worker.current_name() + " (pid " +
+                                             std::to_string(worker.pid.value_or(0)) + ")"));
 }
 
 /// Those who were asked and go on are sent SIGTERM, and then SIGKILL.

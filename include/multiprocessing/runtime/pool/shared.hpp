@@ -53,6 +53,7 @@ struct alignas(64) Task {
     std::uint64_t end;       // of callable and items, from here
     std::uint64_t results;   // where the array of results begins, from here; 0: there is none
     std::uint64_t items;     // where items that are nothing but their bytes begin, in the arena
+    std::uint64_t base;      // the number in the job of the first item
     std::atomic<std::uint32_t> cancelled;  // nobody wants the outcomes of what is not run yet
     alignas(64) std::atomic<std::uint32_t> next;  // no grain before this one waits, but those given again
 
@@ -104,10 +105,9 @@ static_assert(sizeof(Spill) % alignof(Spill::Entry) == 0);
 
 /// One of the grains that took longest.
 struct SlowTask {
-    std::uint64_t nanoseconds;
-    std::uint64_t task;   // its id
-    std::uint32_t first;  // of its items
-    std::uint32_t count;
+    std::atomic<std::uint64_t> nanoseconds;
+    std::atomic<std::uint64_t> first;  // of its items, in the job
+    std::atomic<std::uint64_t> count;
 };
 
 /// What a worker says of its work. Times are nanoseconds.
@@ -120,11 +120,33 @@ struct WorkerTally {
     Count waiting;  // for something to do
     Count began;    // on the monotonic clock: its process runs,
     Count ready;    // its initializer has returned
+    Count least_slow;                 // of these:
     std::array<SlowTask, 8> slowest;  // in no order
 
+    /// For a worker that takes the place of another; what took longest stays.
+    void restart() noexcept {
+        for (Count* count : {&tasks, &items, &busy, &waiting, &began, &ready}) count->store(0);
+    }
     /// One writes, so nothing has to be locked.
     static void add(Count& count, std::uint64_t more) noexcept {
         count.store(count.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
+    }
+    /// A grain has been run.
+    void ran(std::uint64_t taken, std::uint64_t first, std::uint64_t count) noexcept {
+        add(tasks, 1);
+        add(items, count);
+        add(busy, taken);
+        constexpr auto relaxed = std::memory_order_relaxed;
+        if (taken <= least_slow.load(relaxed)) return;
+        const auto shorter = [](const SlowTask& a, const SlowTask& b) {
+            return a.nanoseconds.load(relaxed) < b.nanoseconds.load(relaxed);
+        };
+        SlowTask& place = *std::min_element(slowest.begin(), slowest.end(), shorter);
+        place.nanoseconds.store(taken, relaxed);
+        place.first.store(first, relaxed);
+        place.count.store(count, relaxed);
+        const SlowTask& least = *std::min_element(slowest.begin(), slowest.end(), shorter);
+        least_slow.store(least.nanoseconds.load(relaxed), relaxed);
     }
 };
 
@@ -153,6 +175,17 @@ struct alignas(64) WorkerSlot {
     std::atomic<std::uint64_t> started;  // of the monotonic clock; only where it is wanted
     std::atomic<std::uint32_t> leave;    // when there is nothing in hand
     alignas(64) WorkerTally tally;
+
+    /// For a worker that takes the place of another.
+    void restart() noexcept {
+        task = spill = {};
+        id = 0;
+        grain = 0;
+        stage = Stage::starting;
+        run.store(run.load() & ~run_mask);
+        leave.store(0);
+        tally.restart();
+    }
 };
 
 /// The shared object of a pool.

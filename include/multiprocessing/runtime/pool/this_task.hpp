@@ -14,6 +14,7 @@ namespace multiprocessing::runtime::pool {
 struct WorkerIdentity {
     const std::atomic<std::uint64_t>* run = nullptr;  // what a WorkerSlot's says; null: no worker
     std::uint32_t number = 0;
+    const void* engine = nullptr;  // of a thread: whose it is
 };
 
 /// The process is a worker, with all of its threads; or the thread is one.

@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// The engine whose workers are threads of this process: nothing is pickled, and nobody can be killed.
+#pragma once
+
+#include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/clock.hpp>
+#include <multiprocessing/os/signals.hpp>
+#include <multiprocessing/pool_stats.hpp>
+#include <multiprocessing/runtime/pool/desk.hpp>
+#include <multiprocessing/runtime/pool/engine.hpp>
+#include <multiprocessing/runtime/pool/this_task.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace multiprocessing::runtime::pool {
+
+/// What a thread is at, as a WorkerSlot says it of a process.
+class Delivery {
+public:
+    explicit Delivery(std::atomic<std::uint64_t>& run) noexcept
+        : run_(run), now_(run.load(std::memory_order_relaxed) & ~WorkerSlot::run_mask) {}
+    void begin() noexcept {
+        now_ += WorkerSlot::one_start;
+        run_.store(now_ | WorkerSlot::running);
+    }
+    /// The item has ended: is its outcome wanted? What the pool has decided on has one.
+    [[nodiscard]] bool is_wanted() noexcept {
+        return (run_.exchange(now_ | WorkerSlot::idle) & WorkerSlot::run_mask) == WorkerSlot::running;
+    }
+
+private:
+    std::atomic<std::uint64_t>& run_;
+    std::uint64_t now_;
+};
+
+/// Items of a job for a thread to run, in chunks.
+class LocalTask {
+public:
+    LocalTask(std::shared_ptr<Job> job, std::uint64_t base, std::uint32_t count, std::uint32_t grain,
+              const TaskSettings& settings)
+        : job_(std::move(job)), settings_(settings), base_(base), count_(count), grain_(grain),
+          left_(count) {}
+    LocalTask(const LocalTask&) = delete;
+    LocalTask& operator=(const LocalTask&) = delete;
+    virtual ~LocalTask() = default;
+
+    /// Calls the function with an item, and gives the job its outcome, if that is wanted then.
+    virtual void run(std::uint32_t item, Delivery& delivery) = 0;
+
+    [[nodiscard]] const std::shared_ptr<Job>& job() const noexcept { return job_; }
+    [[nodiscard]] const TaskSettings& settings() const noexcept { return settings_; }
+    [[nodiscard]] std::uint64_t number_of(std::uint32_t item) const noexcept { return base_ + item; }
+    /// Claims the next chunk: its first item and the one after it. With the engine's mutex.
+    [[nodiscard]] std::pair<std::uint32_t, std::uint32_t> claim() noexcept {
+        const std::uint32_t first = std::exchange(next_, std::min(next_ + grain_, count_));
+        return {first, next_};
+    }
+    [[nodiscard]] bool all_claimed() const noexcept { return next_ == count_; }
+    /// The rest is not to be run. How many items that is. With the engine's mutex.
+    std::uint32_t take_back() noexcept {
+        wanted_.store(false, std::memory_order_relaxed);
+        return count_ - std::exchange(next_, count_);
+    }
+    [[nodiscard]] bool is_wanted() const noexcept { return wanted_.load(std::memory_order_relaxed); }
+    /// So many items have ended; whether those were the last. With the engine's mutex.
+    [[nodiscard]] bool done(std::uint32_t items) noexcept { return (left_ -= items) == 0; }
+
+private:
+    const std::shared_ptr<Job> job_;
+    const TaskSettings settings_;
+    const std::uint64_t base_;
+    const std::uint32_t count_;
+    const std::uint32_t grain_;
+    std::uint32_t next_ = 0;
+    std::uint32_t left_;
+    std::atomic<bool> wanted_{true};
+};
+
+class ThreadEngine final : public Engine {
+public:
+    /// Starts the threads. Throws std::system_error where there can be no more; then there is none.
+    [[nodiscard]] static std::shared_ptr<ThreadEngine> start(std::uint32_t threads,
+                                                             std::function<void()> initializer);
+    ThreadEngine(std::uint32_t threads, std::function<void()> initializer)
+        : Engine(threads), initializer_(std::move(initializer)) {}
+
+    void submit(std::shared_ptr<LocalTask> task);
+    bool cancel(const std::shared_ptr<Job>& job) override;
+    [[nodiscard]] PoolStats stats() const;
+    void resize(std::uint32_t threads);
+
+private:
+    using TaskPointer = std::shared_ptr<LocalTask>;
+    struct Worker {
+        std::uint32_t number = 0;
+        std::thread thread;
+        std::atomic<std::uint64_t> run{0};      // as a WorkerSlot's
+        std::atomic<std::uint32_t> item{0};     // of the task
+        std::atomic<std::uint64_t> started{0};  // the item; where that is wanted
+        WorkerTally tally{};
+        // With the mutex.
+        TaskPointer task;
+        bool leave = false;
+        bool gone = false;
+    };
+
+    void start_worker();
+    void work(Worker& me) noexcept;
+    static void run_items(Worker& me, LocalTask& task, std::uint32_t first, std::uint32_t end);
+    void adjust_crew();
+    void join_the_gone();
+    void stop_overdue();
+    static bool ask_to_stop(Worker& worker) noexcept;
+    // With the mutex; jobs are to be told when it is let go.
+    void take_back(const TaskPointer& task, std::vector<std::shared_ptr<Job>>& told) {
+        const std::uint32_t items = task->take_back();
+        if (items != 0) items_done(task, items, told);
+    }
+    void items_done(const TaskPointer& task, std::uint32_t items, std::vector<std::shared_ptr<Job>>& told);
+
+    void attend() override;
+    [[nodiscard]] bool is_idle() const override { return given_ == 0; }
+    void sleep() override;
+    void see_workers_off() override { end_workers(); }
+    void end_workers() override;
+    void fail_all(const std::exception_ptr& exception, bool workers_run) override;
+    void wake() noexcept override {
+        {
+            const std::lock_guard lock(nap_);
+            woken_ = true;
+        }
+        nap_ends_.notify_one();
+    }
+    [[nodiscard]] bool is_crew_thread() const noexcept override {
+        return thread_as_worker.engine == this;
+    }
+
+    const std::function<void()> initializer_;
+
+    // The sleep of the pool's thread.
+    std::mutex nap_;
+    std::condition_variable nap_ends_;
+    bool woken_ = false;
+    os::Deadline next_look_ = os::Deadline::never();
+
+    // With the mutex.
+    std::condition_variable work_;
+    std::deque<TaskPointer> queue_;  // with chunks that nobody has claimed
+    std::vector<std::unique_ptr<Worker>> workers_;
+    std::uint64_t given_ = 0;        // tasks that are not done
+    std::uint64_t timed_ = 0;        // of them
+    bool stopping_ = false;
+};
+
+// ---------------------------------------------------------------------------------------------------
+
+inline std::shared_ptr<ThreadEngine> ThreadEngine::start(std::uint32_t threads,
+                                                         std::function<void()> initializer) {
+    auto engine = std::make_shared<ThreadEngine>(threads, std::move(initializer));
+    try {
+        for (std::uint32_t i = 0; i < threads; ++i) engine->start_worker();
+        engine->start_thread();
+    } catch (...) {
+        engine->end_workers();
+        throw;
+    }
+    return engine;
+}
+
+inline void ThreadEngine::start_worker() {
+    const std::lock_guard lock(mutex_);
+    auto worker = std::make_unique<Worker>();
+    Worker& me = *worker;
+    const auto is_taken = [this](std::uint32_t number) {
+        return std::any_of(workers_.begin(), workers_.end(),
+                           [number](const auto& other) { return other->number == number; });
+    };
+    while (is_taken(me.number)) ++me.number;
+    workers_.push_back(std::move(worker));
+    try {
+        const os::BlockSignals for_the_thread;  // they are for the program's own
+        me.thread = std::thread([this, &me] { work(me); });
+    } catch (...) {
+        workers_.pop_back();
+        throw;
+    }
+}
+
+inline void ThreadEngine::work(Worker& me) noexcept {
+    thread_as_worker = {&me.run, me.number, this};
+    me.tally.began.store(monotonic_now());
+    try {
+        if (initializer_) initializer_();
+    } catch (...) {
+        break_down(std::current_exception());
+    }
+    std::uint64_t now = monotonic_now();
+    me.tally.ready.store(now);
+    std::unique_lock lock(mutex_);
+    std::vector<std::shared_ptr<Job>> told;
+    for (;;) {
+        work_.wait(lock, [&] { return stopping_ || me.leave || !queue_.empty(); });
+        if (stopping_ || me.leave) break;
+        me.task = queue_.front();
+        const auto [first, end] = me.task->claim();
+        if (me.task->all_claimed()) queue_.pop_front();
+        lock.unlock();
+        const std::uint64_t begin = monotonic_now();
+        WorkerTally::add(me.tally.waiting, begin - now);
+        run_items(me, *me.task, first, end);
+        now = monotonic_now();
+        me.tally.ran(now - begin, me.task->number_of(first), end - first);
+        lock.lock();
+        items_done(std::exchange(me.task, nullptr), end - first, told);
+        if (told.empty()) continue;
+        lock.unlock();
+        for (const auto& job : told) job->task_done(0);
+        told.clear();
+        lock.lock();
+    }
+    me.gone = true;
+    lock.unlock();
+    wake();
+}
+
+inline void ThreadEngine::run_items(Worker& me, LocalTask& task, std::uint32_t first,
+                                    std::uint32_t end) {
+    Delivery delivery(me.run);
+    const bool is_timed = task.settings().timeout.count() != 0;
+    for (std::uint32_t item = first; item != end && task.is_wanted(); ++item) {
+        me.item.store(item, std::memory_order_relaxed);
+        if (is_timed) me.started.store(monotonic_now(), std::memory_order_relaxed);
+        delivery.begin();
+        // It may have been cancelled before anybody could see that it runs.
+        if (!task.is_wanted()) ask_to_stop(me);
+        task.run(item, delivery);
+    }
+}
+
+inline void ThreadEngine::submit(std::shared_ptr<LocalTask> task) {
+    std::exception_ptr refused;
+    const bool is_timed = task->settings().timeout.count() != 0;
+    {
+        const std::lock_guard lock(mutex_);
+        refused = refusal();
+        if (!refused) {
+            queue_.push_back(task);
+            ++given_;
+            timed_ += is_timed ? 1 : 0;
+        }
+    }
+    if (refused) {
+        task->job()->fail(refused);
+        return;
+    }
+    work_.notify_all();
+    if (is_timed) wake();
+}
+
+inline void ThreadEngine::items_done(const TaskPointer& task, std::uint32_t items,
+                                     std::vector<std::shared_ptr<Job>>& told) {
+    if (!task->done(items)) return;
+    --given_;
+    if (task->settings().timeout.count() != 0) --timed_;
+    told.push_back(task->job());
+    if (phase_ != Phase::running && given_ == 0) wake();
+}
+
+inline bool ThreadEngine::cancel(const std::shared_ptr<Job>& job) {
+    check_own();
+    std::vector<std::shared_ptr<Job>> told;
+    {
+        const std::lock_guard lock(mutex_);
+        for (const auto& worker : workers_) {
+            if (!worker->task || worker->task->job() != job) continue;
+            take_back(worker->task, told);
+            ask_to_stop(*worker);
+        }
+        std::erase_if(queue_, [&](const TaskPointer& task) {
+            if (task->job() != job) return false;
+            take_back(task, told);
+            return true;
+        });
+    }
+    return job->fail(std::make_exception_ptr(CancelledError("the task was cancelled")));
+}
+
+inline bool ThreadEngine::ask_to_stop(Worker& worker) noexcept {
+    std::uint64_t run = worker.run.load();
+    return (run & WorkerSlot::run_mask) == WorkerSlot::running &&
+           worker.run.compare_exchange_strong(run, (run & ~WorkerSlot::run_mask) | WorkerSlot::asked);
+}
+
+inline void ThreadEngine::attend() {
+    next_look_ = os::Deadline::never();
+    stop_overdue();
+    adjust_crew();
+}
+
+inline void ThreadEngine::stop_overdue() {
+    struct Overdue {
+        TaskPointer task;
+        std::uint64_t item;
+        std::uint32_t worker;
+    };
+    std::vector<Overdue> overdue;
+    {
+        const std::lock_guard lock(mutex_);
+        if (timed_ == 0) return;
+        const auto now = os::Clock::now();
+        const auto note = [&](const TaskPointer& task) {  // for what begins from now on
+            const auto timeout = task->settings().timeout;
+            if (timeout.count() != 0) next_look_ = next_look_.earlier(os::Deadline::at(now + timeout));
+        };
+        for (const TaskPointer& task : queue_) note(task);
+        for (const auto& each : workers_) {
+            Worker& worker = *each;
+            if (!worker.task || worker.task->settings().timeout.count() == 0) continue;
+            note(worker.task);
+            std::uint64_t run = worker.run.load();
+            const os::Clock::time_point started{std::chrono::nanoseconds(worker.started.load())};
+            const std::uint32_t item = worker.item.load();
+            if ((run & WorkerSlot::run_mask) != WorkerSlot::running) continue;
+            const auto expires = started + worker.task->settings().timeout;
+            if (now < expires) {
+                next_look_ = next_look_.earlier(os::Deadline::at(expires));
+            } else if (worker.run.compare_exchange_strong(
+                           run, (run & ~WorkerSlot::run_mask) | WorkerSlot::asked)) {
+                overdue.push_back({worker.task, worker.task->number_of(item), worker.number});
+            }
+        }
+    }
+    for (const Overdue& each : overdue) {
+        each.task->job()->error(each.item, task_timeout(each.item, each.task->settings(),
+                                                        "thread " + std::to_string(each.worker)));
+    }
+}
+
+inline void ThreadEngine::adjust_crew() {
+    std::size_t missing = 0;
+    {
+        const std::lock_guard lock(mutex_);
+        if (phase_ != Phase::running || broken_) return;
+        std::size_t staying = 0;
+        for (const auto& worker : workers_) {
+            worker->leave = worker->leave || worker->number >= size();
+            if (!worker->leave) ++staying;
+        }
+        missing = size() - std::min<std::size_t>(staying, size());
+    }
+    work_.notify_all();
+    join_the_gone();
+    for (; missing != 0; --missing) {
+        try {
+            start_worker();
+        } catch (...) {
+            const std::lock_guard lock(mutex_);
+            size_ -= static_cast<std::uint32_t>(missing);
+            log_at(log_level::subwarning, [&] {
+                return "pool: goes on with " + std::to_string(size()) + " threads, for there can be no "
+                       "more: " + pickle::describe(std::current_exception());
+            });
+            return;
+        }
+    }
+}
+
+inline void ThreadEngine::join_the_gone() {
+    std::vector<std::unique_ptr<Worker>> gone;
+    {
+        const std::lock_guard lock(mutex_);
+        for (auto& worker : workers_) {
+            if (worker->gone) gone.push_back(std::move(worker));
+        }
+        std::erase(workers_, nullptr);
+    }
+    for (const auto& worker : gone) worker->thread.join();
+}
+
+inline void ThreadEngine::resize(std::uint32_t threads) {
+    check_own();
+    {
+        const std::lock_guard lock(mutex_);
+        check_running();
+        size_ = threads;
+    }
+    wake();
+}
+
+inline PoolStats ThreadEngine::stats() const {
+    check_own();
+    PoolStats stats;
+    const std::lock_guard lock(mutex_);
+    for (const auto& worker : workers_) {
+        WorkerStats one;
+        one.worker_id = static_cast<int>(worker->number);
+        one.pid = os::this_pid();
+        one.alive = !worker->gone;
+        add_to(one, worker->tally);
+        add_to(stats, one, worker->tally);
+    }
+    return stats;
+}
+
+inline void ThreadEngine::sleep() {
+    std::unique_lock lock(nap_);
+    wait_until(nap_ends_, lock, next_look_, [this] { return woken_; });
+    woken_ = false;
+}
+
+inline void ThreadEngine::end_workers() {
+    std::vector<std::unique_ptr<Worker>> all;
+    {
+        const std::lock_guard lock(mutex_);
+        stopping_ = true;
+        all.swap(workers_);
+        for (const auto& worker : all) ask_to_stop(*worker);
+    }
+    work_.notify_all();
+    for (const auto& worker : all) {
+        if (worker->thread.joinable()) worker->thread.join();
+    }
+}
+
+inline void ThreadEngine::fail_all(const std::exception_ptr& exception, bool) {
+    std::vector<std::shared_ptr<Job>> jobs;
+    std::vector<std::shared_ptr<Job>> told;
+    {
+        const std::lock_guard lock(mutex_);
+        for (const auto& worker : workers_) {
+            if (!worker->task) continue;
+            jobs.push_back(worker->task->job());
+            take_back(worker->task, told);
+        }
+        for (const TaskPointer& task : std::exchange(queue_, {})) {
+            jobs.push_back(task->job());
+            take_back(task, told);
+        }
+    }
+    for (const auto& job : jobs) job->fail(exception);
+}
+
+}  // namespace multiprocessing::runtime::pool

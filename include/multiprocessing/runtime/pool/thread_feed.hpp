@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// Cutting an input range into tasks for threads, as it is read.
+#pragma once
+
+#include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/pickle/callable.hpp>
+#include <multiprocessing/pickle/type_name.hpp>
+#include <multiprocessing/runtime/pool/calling.hpp>
+#include <multiprocessing/runtime/pool/thread_engine.hpp>
+
+#include <concepts>
+#include <cstdint>
+#include <exception>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace multiprocessing::runtime::pool {
+
+/// Gives one task after the other. All threads call the one function object.
+template <Calling calling, class F, class Item>
+class ThreadFeeder {
+    using TheCall = Call<calling, F, Item>;
+
+public:
+    using Engine = ThreadEngine;
+    using R = typename TheCall::R;
+
+    ThreadFeeder(Engine& engine, F f, const TaskSettings& settings)
+        : engine_(engine), f_(std::make_shared<F>(std::move(f))), settings_(settings) {
+        if (pickle::is_null_callable(*f_)) {
+            throw ValueError("ThreadPool: the function of type " + pickle::type_name<F>() + " is null");
+        }
+    }
+
+    /// As ProcessFeeder's.
+    template <class Iterator, class Sentinel, class Tell>
+    bool give(const std::shared_ptr<JobOf<R>>& job, Iterator& next, const Sentinel& end,
+              std::uint32_t most, std::uint32_t grain, Tell about_to_give) {
+        if (std::exchange(passed_, false)) ++next;
+        if (next == end) return false;
+        std::vector<std::optional<Item>> items;
+        for (; next != end; ++next) {
+            items.emplace_back(std::in_place, *next);
+            if (items.size() == most) {
+                // The step to the next item, which may block, is for when it is wanted.
+                passed_ = true;
+                break;
+            }
+        }
+        const auto count = static_cast<std::uint32_t>(items.size());
+        about_to_give(count * sizeof(Item));
+        engine_.submit(std::make_shared<Task>(job, f_, std::move(items), given_, grain, settings_));
+        given_ += count;
+        return true;
+    }
+
+    [[nodiscard]] std::uint64_t given() const noexcept { return given_; }
+    [[nodiscard]] std::uint64_t bytes_an_item() const noexcept { return sizeof(Item); }
+
+private:
+    class Task final : public LocalTask {
+    public:
+        Task(std::shared_ptr<JobOf<R>> job, std::shared_ptr<F> f,
+             std::vector<std::optional<Item>> items, std::uint64_t base, std::uint32_t grain,
+             const TaskSettings& settings)
+            : LocalTask(job, base, static_cast<std::uint32_t>(items.size()), grain, settings),
+              job_(*job), f_(std::move(f)), items_(std::move(items)) {}
+
+        void run(std::uint32_t item, Delivery& delivery) override {
+            std::optional<R> result;
+            std::exception_ptr error;
+            try {
+                if constexpr (std::is_void_v<typename TheCall::Returned>) {
+                    TheCall::Step::run(*f_, *items_[item]);
+                    result.emplace();
+                } else {
+                    result.emplace(TheCall::Step::run(*f_, *items_[item]));
+                }
+            } catch (...) {
+                error = std::current_exception();
+            }
+            items_[item].reset();  // an argument is not kept for longer than its call
+            if (!delivery.is_wanted()) return;
+            if (result) {
+                job_.put(number_of(item), std::move(*result));
+            } else {
+                job_.error(number_of(item), std::move(error));
+            }
+        }
+
+    private:
+        JobOf<R>& job_;
+        const std::shared_ptr<F> f_;
+        std::vector<std::optional<Item>> items_;
+    };
+
+    Engine& engine_;
+    std::shared_ptr<F> f_;
+    TaskSettings settings_;
+    std::uint64_t given_ = 0;
+    bool passed_ = false;
+};
+
+}  // namespace multiprocessing::runtime::pool
