@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// The exceptions of the library, under the names of Python's `multiprocessing`, `queue`, `pickle`
-// and `threading`. Every layer may throw them, so this header stands below all layers and includes
-// nothing of ours but the byte string that BufferTooShort carries.
+// The exceptions of the library, under the names of Python's `multiprocessing`, `queue`, `pickle`,
+// `threading` and `concurrent.futures`. Every layer may throw them, so this header stands below all
+// layers and includes nothing of ours but the byte string that BufferTooShort carries.
 #pragma once
 
 #include <multiprocessing/bytes.hpp>
@@ -69,11 +69,38 @@ private:
     int exitcode_ = 0;
 };
 
+/// An executor can do no more work. *Python*: `concurrent.futures.BrokenExecutor`.
+class BrokenExecutor : public ProcessError {
+public:
+    using ProcessError::ProcessError;
+};
+
+/// A worker of a ProcessPoolExecutor ended abruptly, or could not begin.
+/// *Python*: `concurrent.futures.process.BrokenProcessPool`.
+class BrokenProcessPool : public BrokenExecutor {
+public:
+    using BrokenExecutor::BrokenExecutor;
+};
+
+/// A thread of a ThreadPoolExecutor could not begin.
+/// *Python*: `concurrent.futures.thread.BrokenThreadPool`.
+class BrokenThreadPool : public BrokenExecutor {
+public:
+    using BrokenExecutor::BrokenExecutor;
+};
+
 /// The task was cancelled, or its pool terminated before it ran.
 /// *Python*: `concurrent.futures.CancelledError`.
 class CancelledError : public ProcessError {
 public:
     using ProcessError::ProcessError;
+};
+
+/// A Future is not in a state in which that can be done with it: it has its result already, say.
+/// *Python*: `concurrent.futures.InvalidStateError`.
+class InvalidStateError : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
 };
 
 /// *Python*: `queue.Empty`.

@@ -104,9 +104,10 @@ TEST_CASE("exceptions of std keep their type and text", "[pickle][exception]") {
 
 TEST_CASE("exceptions of the library keep their type and what they hold", "[pickle][exception]") {
     check_made_from_text<mp::ProcessError, mp::AuthenticationError, mp::TimeoutError,
-                         mp::CancelledError, mp::Empty, mp::Full, mp::ShutDown,
-                         mp::BrokenBarrierError, mp::EOFError, mp::StopIteration, mp::ValueError,
-                         mp::AssertionError, mp::PicklingError, mp::UnpicklingError>();
+                         mp::CancelledError, mp::InvalidStateError, mp::Empty, mp::Full,
+                         mp::ShutDown, mp::BrokenBarrierError, mp::EOFError, mp::StopIteration,
+                         mp::ValueError, mp::AssertionError, mp::PicklingError,
+                         mp::UnpicklingError>();
     try {
         std::rethrow_exception(
             travel(std::make_exception_ptr(mp::WorkerLostError("lost", 12, -9))));

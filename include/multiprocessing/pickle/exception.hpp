@@ -146,8 +146,10 @@ inline Registry::Registry() {
         std::system_error, std::ios_base::failure, std::filesystem::filesystem_error,
         std::future_error, std::regex_error>();
     add<ProcessError, BufferTooShort, AuthenticationError, TimeoutError, TaskTimeoutError,
-        WorkerLostError, CancelledError, Empty, Full, ShutDown, BrokenBarrierError, BrokenHeapError, EOFError,
-        StopIteration, ValueError, AssertionError, PicklingError, UnpicklingError, RemoteError>();
+        WorkerLostError, BrokenExecutor, BrokenProcessPool, BrokenThreadPool, SystemExit,
+        CancelledError, InvalidStateError, Empty, Full, ShutDown, BrokenBarrierError,
+        BrokenHeapError, EOFError, StopIteration, ValueError, AssertionError, PicklingError,
+        UnpicklingError, RemoteError>();
 }
 
 template <class E>

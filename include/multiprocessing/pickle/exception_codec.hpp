@@ -121,6 +121,20 @@ struct ExceptionCodec<E> {
 };
 
 template <>
+struct ExceptionCodec<SystemExit> {
+    static void save(OArchive& archive, const SystemExit& exit) {
+        archive.put(exit.code());
+        save_value(archive, exit.message());
+    }
+    static SystemExit load(IArchive& archive, const std::string&) {
+        const auto code = archive.get<int>();
+        std::optional<std::string> message;
+        load_value(archive, message);
+        return message ? SystemExit(std::move(*message)) : SystemExit(code);
+    }
+};
+
+template <>
 struct ExceptionCodec<std::filesystem::filesystem_error> {
     using E = std::filesystem::filesystem_error;
     static void save(OArchive& archive, const E& exception) {

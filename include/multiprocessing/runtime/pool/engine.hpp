@@ -13,6 +13,7 @@
 #include <multiprocessing/runtime/pool/job.hpp>
 #include <multiprocessing/runtime/report.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
+#include <multiprocessing/runtime/wait_until.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -32,21 +33,6 @@
 
 namespace multiprocessing::runtime::pool {
 
-/// Waits on a condition variable of this process until a deadline; whether `ready` came true.
-template <class Ready>
-bool wait_until(std::condition_variable& changed, std::unique_lock<std::mutex>& lock,
-                os::Deadline deadline, Ready ready) {
-    if (deadline.is_never()) {
-        changed.wait(lock, ready);
-        return true;
-    }
-    while (!ready()) {
-        if (deadline.expired()) return false;
-        changed.wait_for(lock, deadline.remaining());
-    }
-    return true;
-}
-
 /// What somebody waits for, who may have to bring it about himself.
 class Awaited {
 public:
@@ -64,6 +50,7 @@ struct TaskSettings {
     std::chrono::nanoseconds timeout{0};  // of one item; 0: none
     std::chrono::nanoseconds grace{0};    // from one way of asking it to stop to the next
     std::uint32_t retries = 0;            // after deaths
+    bool may_be_stopped = true;           // though it runs: when it is cancelled
 };
 
 /// What a worker says of its work, beside what is known already.
@@ -104,6 +91,13 @@ inline void add_to(PoolStats& stats, const WorkerStats& worker, const WorkerTall
     return std::make_exception_ptr(TaskTimeoutError(
         "item " + std::to_string(item) + " of the job took longer than the " + std::to_string(seconds) +
         " s that its timeout allows; " + worker + " is told to stop"));
+}
+
+/// Makes the exception that a job ends with: where several end with it each has its own if its text says
+/// so, or all the same.
+using Failure = std::function<std::exception_ptr()>;
+[[nodiscard]] inline Failure always(std::exception_ptr exception) {
+    return [exception = std::move(exception)] { return exception; };
 }
 
 /// A pool. Lives in a shared_ptr, which its thread has too.
@@ -153,11 +147,21 @@ public:
     void join();
     /// What the last handle does.
     void abandon() noexcept;
+    /// The same for a pool that is to finish what it has been given, and has been closed: waits for that,
+    /// or leaves it to the thread and the end of the process.
+    void let_finish(bool wait) noexcept;
+    /// What broke it down; null: it works.
+    [[nodiscard]] std::exception_ptr broken() const {
+        const std::lock_guard lock(mutex_);
+        return broken_ ? broken_() : nullptr;
+    }
 
 protected:
     enum class Phase { running, closing, terminating, ended };
 
-    explicit Engine(std::uint32_t size) noexcept : size_(size) {}
+    /// At the end of the process it is terminated, or closed and waited for.
+    Engine(std::uint32_t size, bool finishes_at_exit) noexcept
+        : finishes_at_exit_(finishes_at_exit), size_(size) {}
     /// Starts the pool's thread. Once, by who makes the pool.
     void start_thread();
 
@@ -174,7 +178,7 @@ protected:
     /// Ends the workers that are left.
     virtual void end_workers() = 0;
     /// Fails all jobs. While workers run, what they have in hand is theirs until they are done with it.
-    virtual void fail_all(const std::exception_ptr& exception, bool workers_run) = 0;
+    virtual void fail_all(const Failure& failure, bool workers_run) = 0;
     /// Functions that were to be called in the thread have been.
     virtual void deferred_done() noexcept {}
     /// Has the thread look round. From any thread.
@@ -191,7 +195,8 @@ protected:
         return phase_ == Phase::terminating;
     }
     /// The pool can do no more work: every job, and every one to come, ends with the exception.
-    void break_down(const std::exception_ptr& exception);
+    void break_down(const Failure& failure);
+    void break_down(const std::exception_ptr& exception) { break_down(always(exception)); }
     /// Why no task can be given, if so. With the mutex held.
     [[nodiscard]] std::exception_ptr refusal() const;
     [[nodiscard]] bool is_foreign() const noexcept { return creator_ != os::this_pid(); }
@@ -202,12 +207,14 @@ protected:
     [[nodiscard]] virtual bool is_crew_thread() const noexcept { return false; }
 
     const int creator_ = os::this_pid();
+    const bool finishes_at_exit_;
     std::atomic<std::uint32_t> size_;
     mutable std::mutex mutex_;  // guards what follows
     Phase phase_ = Phase::running;
-    std::exception_ptr broken_;
+    Failure broken_;
 
 private:
+    void end_at_exit() noexcept;
     void run() noexcept;
     void serve();
     void run_deferred();
@@ -301,7 +308,7 @@ inline void Engine::check_running() const {
 }
 
 inline std::exception_ptr Engine::refusal() const {
-    if (broken_) return broken_;
+    if (broken_) return broken_();
     if (phase_ == Phase::terminating || phase_ == Phase::ended) {
         return std::make_exception_ptr(CancelledError("the pool was terminated"));
     }
@@ -397,13 +404,26 @@ inline void Engine::abandon() noexcept {
     if (thread_.joinable()) thread_.join();
 }
 
-inline void Engine::break_down(const std::exception_ptr& exception) {
+inline void Engine::let_finish(bool wait) noexcept {
+    if (is_foreign()) return abandon();
+    if (wait && !is_own_thread() && !is_crew_thread()) {
+        std::unique_lock lock(mutex_);
+        ended_.wait(lock, [this] { return phase_ == Phase::ended; });
+        lock.unlock();
+        unregister_exit(at_exit_);
+        if (thread_.joinable()) thread_.join();
+    } else if (thread_.joinable()) {
+        thread_.detach();  // as above
+    }
+}
+
+inline void Engine::break_down(const Failure& failure) {
     {
         const std::lock_guard lock(mutex_);
         if (broken_) return;
-        broken_ = exception;
+        broken_ = failure;
     }
-    fail_all(exception, true);
+    fail_all(failure, true);
 }
 
 inline void Engine::start_thread() {
@@ -417,9 +437,18 @@ inline void Engine::start_thread() {
     constexpr int before_others = 15;
     at_exit_ = register_exit(
         [weak = weak_from_this()] {
-            if (const auto pool = weak.lock()) pool->terminate();
+            if (const auto pool = weak.lock()) pool->end_at_exit();
         },
         before_others);
+}
+
+inline void Engine::end_at_exit() noexcept {
+    if (!finishes_at_exit_ || is_foreign()) return terminate();
+    std::unique_lock lock(mutex_);
+    if (phase_ == Phase::running) phase_ = Phase::closing;
+    joined_ = true;  // what would give it more has no thread left to do so
+    wake();
+    ended_.wait(lock, [this] { return phase_ == Phase::ended; });
 }
 
 inline void Engine::run() noexcept {
@@ -430,10 +459,12 @@ inline void Engine::run() noexcept {
         serve();
     } catch (...) {
         report_current_exception();
-        fail_all(std::current_exception(), true);
+        fail_all(always(std::current_exception()), true);
     }
     end_workers();
-    fail_all(std::make_exception_ptr(CancelledError("the pool was terminated before the task ended")),
+    fail_all(broken() ? broken_
+                      : always(std::make_exception_ptr(
+                            CancelledError("the pool was terminated before the task ended"))),
              false);
     {
         const std::lock_guard lock(mutex_);

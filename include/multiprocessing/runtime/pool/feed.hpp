@@ -41,6 +41,8 @@ public:
     bool give(const std::shared_ptr<Job>& job, Iterator& next, const Sentinel& end, std::uint32_t most,
               std::uint32_t grain, Tell about_to_give);
 
+    /// The number that the engine has given the last task.
+    [[nodiscard]] std::uint64_t last_task() const noexcept { return last_; }
     /// Items submitted so far, and what one of them took.
     [[nodiscard]] std::uint64_t given() const noexcept { return given_; }
     [[nodiscard]] std::uint64_t bytes_an_item() const noexcept {
@@ -63,7 +65,7 @@ private:
         const std::uint64_t bytes = shm::Arena::block_of(&task).size;
         about_to_give(bytes);
         const std::uint32_t count = task.count;
-        engine_.submit(job, given_, task, settings_);
+        last_ = engine_.submit(job, given_, task, settings_);
         given_ += count;
         bytes_ += bytes;
     }
@@ -82,6 +84,7 @@ private:
     pickle::Buffer callable_;  // what is written of it, if it has no handles
     std::uint64_t given_ = 0;
     std::uint64_t bytes_ = 0;
+    std::uint64_t last_ = 0;
     bool passed_ = false;  // the item that the iterator stands at has been read
 };
 

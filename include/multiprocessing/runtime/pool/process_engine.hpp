@@ -45,6 +45,10 @@ struct Settings {
     std::optional<StartMethod> method;
     std::vector<int> cpu_affinity;
     std::optional<std::chrono::nanoseconds> idle_timeout;
+    // An executor's: workers may have children, are started when there is something for them to do, and
+    // the death of one breaks it. What has been submitted is finished, at the end of the process too.
+    bool is_executors = false;
+    bool on_demand = false;
 };
 
 /// What a task is to be made of.
@@ -64,7 +68,8 @@ public:
     /// Starts the workers and the thread. When one cannot be started those that were are ended.
     [[nodiscard]] static std::shared_ptr<ProcessEngine> start(Settings settings);
     explicit ProcessEngine(Settings settings)
-        : Engine(settings.processes), settings_(std::move(settings)), wanted_(settings_.processes) {}
+        : Engine(settings.processes, settings.is_executors), settings_(std::move(settings)),
+          wanted_(settings_.on_demand ? 0 : settings_.processes) {}
 
     [[nodiscard]] std::vector<ProcessPointer> workers() const;
     [[nodiscard]] PoolStats stats() const;
@@ -74,8 +79,17 @@ public:
     /// A task's block, in which the caller writes the callable and the items.
     [[nodiscard]] Task& make_task(const TaskPlan& plan, std::span<const shm::Ticket> tickets) const;
     /// Gives a task to the workers; its items are the job's from `base` on.
-    void submit(const std::shared_ptr<Job>& job, std::uint64_t base, Task& task,
-                const TaskSettings& settings);
+    /// Its number, by which it can be asked for.
+    std::uint64_t submit(const std::shared_ptr<Job>& job, std::uint64_t base, Task& task,
+                         const TaskSettings& settings);
+    /// Takes a task back if nobody has begun it. Whether that is so; false if it is over.
+    bool take_back(std::uint64_t id);
+    /// Has a worker begun it? False if it is over.
+    [[nodiscard]] bool has_begun(std::uint64_t id) const;
+    /// Takes back what nobody has begun, which fails.
+    void cancel_waiting();
+    /// No new work, what waits is given up, and all workers are sent a signal.
+    void end_by(int signal);
 
     bool wait(const Awaited& awaited, os::Deadline deadline) override;
     void look() override;
@@ -123,6 +137,7 @@ private:
     void see_to_the_dead();
     void settle(std::uint32_t number, int exitcode);
     [[nodiscard]] bool replace(std::uint32_t number, int exitcode);
+    void cannot_start();
 
     // Tasks.
     [[nodiscard]] GivenPointer find_given(std::uint64_t id) const;
@@ -131,7 +146,7 @@ private:
     void forget_timeout(const Given& given);  // with the mutex
     void free_task(shm::Ticket ticket) noexcept;
     [[nodiscard]] bool is_picked_up(shm::Ticket ticket) const noexcept;
-    static std::size_t take_back(Given& given) noexcept;
+    static std::size_t withdraw(Given& given) noexcept;
     /// Of a task that is given.
     [[nodiscard]] static Task& task_of(const Given& given) noexcept {
         return *shm::Arena::payload<Task>(shm::Arena::instance().named(given.block));
@@ -148,6 +163,7 @@ private:
     void lose_task(std::uint32_t number, int exitcode);
     void lose_grain(const GivenPointer& given, Task& task, std::uint32_t grain, std::uint32_t number,
                     int exitcode);
+    void break_executor(const std::string& why);
     [[nodiscard]] std::exception_ptr loss(std::uint32_t number, int exitcode, std::uint64_t item,
                                           std::uint32_t attempts) const;
     void rouse_reader() noexcept {
@@ -169,7 +185,7 @@ private:
     void sleep() override;
     void see_workers_off() override;
     void end_workers() override;
-    void fail_all(const std::exception_ptr& exception, bool workers_run) override;
+    void fail_all(const Failure& failure, bool workers_run) override;
     void wake() noexcept override { channel_.doorbell().ring(); }
     void deferred_done() noexcept override { rouse_reader(); }
 
@@ -183,6 +199,8 @@ private:
     std::atomic<bool> give_way_{false};         // the pool's thread needs it
     std::atomic<std::uint32_t> waiting_{0};     // callers
 
+    std::atomic<std::uint64_t> outstanding_{0};  // grains whose outcomes nobody has
+
     // With the mutex.
     std::vector<Worker> workers_;
     std::unordered_map<std::uint64_t, GivenPointer> given_;
@@ -190,6 +208,7 @@ private:
     std::vector<shm::Ticket> retired_;  // tasks whose blocks a worker may still look at
     std::uint32_t wanted_;              // workers, for now
     bool has_cancelled_ = false;
+    bool dismissed_ = false;            // the crew, for good
 
     // The thread's own.
     std::uint64_t workers_made_ = 0;
@@ -225,7 +244,7 @@ private:
 inline std::shared_ptr<ProcessEngine> ProcessEngine::start(Settings settings) {
     auto engine = std::make_shared<ProcessEngine>(std::move(settings));
     try {
-        for (std::uint32_t i = 0; i < engine->size(); ++i) engine->start_worker(i);
+        for (std::uint32_t i = 0; i < engine->wanted_; ++i) engine->start_worker(i);
         engine->start_thread();
     } catch (...) {
         engine->end_workers();
@@ -260,6 +279,7 @@ inline Task& ProcessEngine::make_task(const TaskPlan& plan, std::span<const shm:
     task->grain = plan.grain;
     task->grains = grains;
     task->timed = plan.timed ? 1 : 0;
+    task->keeps_exit = settings_.is_executors ? 1 : 0;
     task->callable = callable;
     task->end = end;
     task->results = plan.element != 0 ? results : 0;
@@ -268,8 +288,8 @@ inline Task& ProcessEngine::make_task(const TaskPlan& plan, std::span<const shm:
     return *task;
 }
 
-inline void ProcessEngine::submit(const std::shared_ptr<Job>& job, std::uint64_t base, Task& task,
-                                  const TaskSettings& settings) {
+inline std::uint64_t ProcessEngine::submit(const std::shared_ptr<Job>& job, std::uint64_t base,
+                                           Task& task, const TaskSettings& settings) {
     const std::uint64_t id = next_id_.fetch_add(1);
     task.id = id;
     task.base = base;
@@ -282,18 +302,23 @@ inline void ProcessEngine::submit(const std::shared_ptr<Job>& job, std::uint64_t
         const std::lock_guard lock(mutex_);
         refused = refusal();
         if (!refused) {
+            outstanding_.fetch_add(task.grains);
             given_.emplace(id, std::move(given));
             if (settings.timeout.count() != 0) {
                 thread_is_wanted = timeouts_.empty() || settings.timeout < timeouts_.begin()->first;
                 ++timeouts_[settings.timeout];
             }
-            thread_is_wanted = thread_is_wanted || std::exchange(wanted_, size()) != size();
+            const std::uint32_t workers =
+                settings_.on_demand
+                    ? static_cast<std::uint32_t>(std::clamp<std::uint64_t>(outstanding_, wanted_, size()))
+                    : size();
+            thread_is_wanted = thread_is_wanted || std::exchange(wanted_, workers) != workers;
         }
     }
     if (refused) {
         free_task(ticket);
         job->fail(refused);
-        return;
+        return id;
     }
     try {
         offer(ticket, Offer::any);
@@ -306,6 +331,7 @@ inline void ProcessEngine::submit(const std::shared_ptr<Job>& job, std::uint64_t
         throw;
     }
     if (thread_is_wanted) wake();
+    return id;
 }
 
 /// By its ticket: somebody may have cancelled it, and the block be another's by now.
@@ -317,7 +343,7 @@ inline void ProcessEngine::offer(shm::Ticket block, std::uint32_t grain) {
 }
 
 /// Keeps the grains that nobody has begun from being begun. How many those were. With the mutex.
-inline std::size_t ProcessEngine::take_back(Given& given) noexcept {
+inline std::size_t ProcessEngine::withdraw(Given& given) noexcept {
     Task& task = task_of(given);
     task.cancelled.store(1);
     std::size_t taken = 0;
@@ -340,9 +366,11 @@ inline bool ProcessEngine::cancel(const std::shared_ptr<Job>& job) {
                 continue;
             }
             given.cancelled = true;
-            given.left -= take_back(given);
+            const std::size_t withdrawn = withdraw(given);
+            given.left -= withdrawn;
+            outstanding_.fetch_sub(withdrawn);
             if (given.left != 0) {
-                has_cancelled_ = true;
+                has_cancelled_ = has_cancelled_ || given.settings.may_be_stopped;
                 ++at;
                 continue;
             }
@@ -357,6 +385,61 @@ inline bool ProcessEngine::cancel(const std::shared_ptr<Job>& job) {
     rouse_reader();
     wake();
     return in_time;
+}
+
+inline bool ProcessEngine::take_back(std::uint64_t id) {
+    if (is_foreign()) return false;
+    GivenPointer given;
+    {
+        const std::lock_guard lock(mutex_);
+        const auto found = given_.find(id);
+        if (found == given_.end() || found->second->grains.size() != 1) return false;
+        std::uint32_t waiting = Grain::waiting;
+        if (!task_of(*found->second).all_grains()[0].holder.compare_exchange_strong(waiting,
+                                                                                   Grain::cancelled)) {
+            return false;
+        }
+        given = found->second;
+        outstanding_.fetch_sub(1);
+        forget_timeout(*given);
+        given_.erase(found);
+    }
+    free_task(given->block);
+    wake();
+    return true;
+}
+
+inline bool ProcessEngine::has_begun(std::uint64_t id) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = given_.find(id);
+    return found != given_.end() &&
+           task_of(*found->second).all_grains()[0].holder.load() != Grain::waiting;
+}
+
+inline void ProcessEngine::cancel_waiting() {
+    std::vector<std::uint64_t> ids;
+    {
+        const std::lock_guard lock(mutex_);
+        for (const auto& [id, given] : given_) ids.push_back(id);
+    }
+    for (const std::uint64_t id : ids) {
+        const GivenPointer given = find_given(id);
+        if (given && take_back(id)) {
+            given->job->fail(std::make_exception_ptr(CancelledError("the task was cancelled")));
+        }
+    }
+}
+
+inline void ProcessEngine::end_by(int signal) {
+    check_own();
+    {
+        const std::lock_guard lock(mutex_);
+        if (phase_ == Phase::running) phase_ = Phase::closing;
+        dismissed_ = true;
+    }
+    cancel_waiting();
+    for (const ProcessPointer& worker : workers()) worker->send_signal(signal);
+    wake();
 }
 
 inline ProcessEngine::GivenPointer ProcessEngine::find_given(std::uint64_t id) const {

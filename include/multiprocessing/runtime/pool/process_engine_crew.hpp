@@ -26,8 +26,10 @@ inline void ProcessEngine::start_worker(std::uint32_t number) {
         tx.commit();
     }
     NewProcess process;
-    process.name = std::string(worker_prefix(method)) + "PoolWorker-" + std::to_string(++workers_made_);
-    process.daemon = true;
+    process.name = std::string(worker_prefix(method)) +
+                   (settings_.is_executors ? "Process-" : "PoolWorker-") + std::to_string(++workers_made_);
+    process.daemon = !settings_.is_executors;
+    process.die_with_parent = settings_.is_executors;
     process.method = method;
     process.surroundings.cpu_affinity = settings_.cpu_affinity;
     auto state = make_state(
@@ -141,10 +143,17 @@ inline void ProcessEngine::see_to_the_dead() {
 }
 
 inline void ProcessEngine::settle(std::uint32_t number, int exitcode) {
+    const bool has_left = workers_[number].slot->stage == WorkerSlot::Stage::left;
     {
         const Reading reading(*this);
         // What it reported before it died counts.
         while (take_reports() != 0) {
+        }
+        if (settings_.is_executors && !has_left) {
+            const ProcessState& dead = *workers_[number].process;
+            break_executor("worker " + dead.current_name() + " (pid " +
+                           std::to_string(dead.pid.value_or(0)) + ") " + describe_end(exitcode) +
+                           " abruptly while its task was running or others were pending");
         }
         lose_task(number, exitcode);
     }
@@ -160,7 +169,7 @@ inline void ProcessEngine::settle(std::uint32_t number, int exitcode) {
     bool is_wanted = false;
     {
         const std::lock_guard lock(mutex_);
-        is_wanted = !broken_ && phase_ != Phase::terminating && number < wanted_;
+        is_wanted = !broken_ && !dismissed_ && phase_ != Phase::terminating && number < wanted_;
     }
     if (is_wanted && replace(number, exitcode)) return;
     const std::lock_guard lock(mutex_);
@@ -200,10 +209,19 @@ inline bool ProcessEngine::replace(std::uint32_t number, int exitcode) {
         tell_of_replacement(*dead, *workers_[number].process, exitcode);
         return true;
     } catch (...) {
-        break_down(std::current_exception());
-        rouse_reader();
+        cannot_start();
         return false;
     }
+}
+
+/// There can be no worker in the place of another; in a handler.
+inline void ProcessEngine::cannot_start() {
+    if (settings_.is_executors) {
+        break_executor("a worker could not be started: " + pickle::describe(std::current_exception()));
+    } else {
+        break_down(std::current_exception());
+    }
+    rouse_reader();
 }
 
 /// Has as many workers as there are to be: idle ones leave when there has been nothing to do for long,
@@ -212,10 +230,11 @@ inline void ProcessEngine::adjust_crew() {
     std::uint32_t wanted = 0;
     {
         const std::lock_guard lock(mutex_);
-        if (broken_ || phase_ != Phase::running) return;
+        const bool is_needed = phase_ == Phase::running || (phase_ == Phase::closing && !given_.empty());
+        if (broken_ || dismissed_ || !is_needed) return;
         if (!given_.empty()) {
             idle_since_ = os::Clock::now();
-            wanted_ = size();
+            if (!settings_.on_demand) wanted_ = size();
         } else if (settings_.idle_timeout && wanted_ > 1) {
             const auto until = idle_since_ + *settings_.idle_timeout;
             if (os::Clock::now() >= until) {
@@ -239,7 +258,7 @@ inline void ProcessEngine::adjust_crew() {
         try {
             start_worker(number);
         } catch (...) {
-            if (number == 0) return break_down(std::current_exception());
+            if (number == 0 || settings_.is_executors) return cannot_start();
             log_at(log_level::subwarning, [&] {
                 return "pool: goes on with " + std::to_string(number) + " workers, for there can be no "
                        "more: " + pickle::describe(std::current_exception());
@@ -401,7 +420,7 @@ inline void ProcessEngine::end_workers() {
     for (Worker& worker : workers_) worker.gone = true;
 }
 
-inline void ProcessEngine::fail_all(const std::exception_ptr& exception, bool workers_run) {
+inline void ProcessEngine::fail_all(const Failure& failure, bool workers_run) {
     std::vector<std::shared_ptr<Job>> jobs;
     std::vector<GivenPointer> unused;
     {
@@ -409,7 +428,7 @@ inline void ProcessEngine::fail_all(const std::exception_ptr& exception, bool wo
         for (auto at = given_.begin(); at != given_.end();) {
             Given& given = *at->second;
             jobs.push_back(given.job);
-            given.left -= std::min(given.left, take_back(given));
+            given.left -= std::min(given.left, withdraw(given));
             given.cancelled = true;
             if (workers_run && given.left != 0) {
                 ++at;
@@ -421,7 +440,7 @@ inline void ProcessEngine::fail_all(const std::exception_ptr& exception, bool wo
         }
     }
     for (const GivenPointer& given : unused) free_task(given->block);
-    for (const auto& job : jobs) job->fail(exception);
+    for (const auto& job : jobs) job->fail(failure());
     rouse_reader();
 }
 

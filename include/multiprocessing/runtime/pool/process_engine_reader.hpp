@@ -96,7 +96,11 @@ inline void ProcessEngine::take_report(const Report& report) {
             why = Job::load(bytes);
             return false;
         });
-        break_down(why);
+        if (settings_.is_executors) {
+            break_executor("its initializer threw " + pickle::describe(why));
+        } else {
+            break_down(why);
+        }
         return;
     }
     const GivenPointer given = find_given(report.task);
@@ -104,6 +108,7 @@ inline void ProcessEngine::take_report(const Report& report) {
     if (!given || given->grains[report.grain].over) return;
     Task& task = task_of(*given);
     if (task.all_grains()[report.grain].holder.load() != report.worker + 1) return;
+    outstanding_.fetch_sub(1);  // before anybody hears of it, who may give more
     hand_over(*given, task, report.grain);
     grain_over(given, report.task, report.grain);
 }
@@ -162,12 +167,11 @@ inline void ProcessEngine::lose_grain(const GivenPointer& given, Task& task, std
         }
     }
     grain.finished.store(book.read);
-    if (book.read == items || !is_wanted) return grain_over(given, id, index);
-    std::exception_ptr refused;
-    {
-        const std::lock_guard lock(mutex_);
-        refused = broken_;
+    if (book.read == items || !is_wanted) {
+        outstanding_.fetch_sub(1);
+        return grain_over(given, id, index);
     }
+    std::exception_ptr refused = broken();
     if (!refused) {
         try {
             grain.holder.store(Grain::waiting);
@@ -178,6 +182,18 @@ inline void ProcessEngine::lose_grain(const GivenPointer& given, Task& task, std
     }
     given->job->fail(refused);
     grain_over(given, id, index);
+}
+
+/// As Python's executor does: all that is under way fails, each with an exception of its own.
+inline void ProcessEngine::break_executor(const std::string& why) {
+    break_down(Failure([text = "the process pool can do no more work: " + why] {
+        return std::make_exception_ptr(BrokenProcessPool(text));
+    }));
+    {
+        const std::lock_guard lock(mutex_);
+        if (phase_ != Phase::ended) phase_ = Phase::terminating;
+    }
+    wake();
 }
 
 inline std::exception_ptr ProcessEngine::loss(std::uint32_t number, int exitcode, std::uint64_t item,

@@ -49,6 +49,8 @@ struct alignas(64) Task {
     std::uint32_t grain;     // how many of them make one
     std::uint32_t grains;
     std::uint32_t timed;     // each item's start is to be noted
+    std::uint32_t keeps_exit;  // SystemExit is an outcome, and not the end of the worker
+    std::uint32_t reserved;
     std::uint64_t callable;  // where it begins, from here
     std::uint64_t end;       // of callable and items, from here
     std::uint64_t results;   // where the array of results begins, from here; 0: there is none
@@ -152,7 +154,7 @@ struct WorkerTally {
 
 /// What one worker holds, written by it, read by the parent; and what the parent asks of it.
 struct alignas(64) WorkerSlot {
-    enum class Stage : std::uint32_t { starting, initializing, ready };
+    enum class Stage : std::uint32_t { starting, initializing, ready, left };
 
     /// What it is at: a number that grows with each start, and one of these.
     enum Run : std::uint64_t {

@@ -71,6 +71,7 @@ public:
         return {first, next_};
     }
     [[nodiscard]] bool all_claimed() const noexcept { return next_ == count_; }
+    [[nodiscard]] bool has_begun() const noexcept { return next_ != 0; }
     /// The rest is not to be run. How many items that is. With the engine's mutex.
     std::uint32_t take_back() noexcept {
         wanted_.store(false, std::memory_order_relaxed);
@@ -95,12 +96,21 @@ class ThreadEngine final : public Engine {
 public:
     /// Starts the threads. Throws std::system_error where there can be no more; then there is none.
     [[nodiscard]] static std::shared_ptr<ThreadEngine> start(std::uint32_t threads,
-                                                             std::function<void()> initializer);
-    ThreadEngine(std::uint32_t threads, std::function<void()> initializer)
-        : Engine(threads), initializer_(std::move(initializer)) {}
+                                                             std::function<void()> initializer,
+                                                             bool finishes_at_exit = false);
+    ThreadEngine(std::uint32_t threads, std::function<void()> initializer, bool finishes_at_exit)
+        : Engine(threads, finishes_at_exit), initializer_(std::move(initializer)) {}
 
     void submit(std::shared_ptr<LocalTask> task);
     bool cancel(const std::shared_ptr<Job>& job) override;
+    /// Takes a task back if nobody has begun it; whether that is so.
+    bool take_back(const std::shared_ptr<LocalTask>& task);
+    [[nodiscard]] bool has_begun(const std::shared_ptr<LocalTask>& task) const {
+        const std::lock_guard lock(mutex_);
+        return task->has_begun();
+    }
+    /// Takes back what nobody has begun, which fails.
+    void cancel_waiting();
     [[nodiscard]] PoolStats stats() const;
     void resize(std::uint32_t threads);
 
@@ -138,7 +148,7 @@ private:
     void sleep() override;
     void see_workers_off() override { end_workers(); }
     void end_workers() override;
-    void fail_all(const std::exception_ptr& exception, bool workers_run) override;
+    void fail_all(const Failure& failure, bool workers_run) override;
     void wake() noexcept override {
         {
             const std::lock_guard lock(nap_);
@@ -170,8 +180,10 @@ private:
 // ---------------------------------------------------------------------------------------------------
 
 inline std::shared_ptr<ThreadEngine> ThreadEngine::start(std::uint32_t threads,
-                                                         std::function<void()> initializer) {
-    auto engine = std::make_shared<ThreadEngine>(threads, std::move(initializer));
+                                                         std::function<void()> initializer,
+                                                         bool finishes_at_exit) {
+    auto engine =
+        std::make_shared<ThreadEngine>(threads, std::move(initializer), finishes_at_exit);
     try {
         for (std::uint32_t i = 0; i < threads; ++i) engine->start_worker();
         engine->start_thread();
@@ -289,7 +301,7 @@ inline bool ThreadEngine::cancel(const std::shared_ptr<Job>& job) {
         for (const auto& worker : workers_) {
             if (!worker->task || worker->task->job() != job) continue;
             take_back(worker->task, told);
-            ask_to_stop(*worker);
+            if (worker->task->settings().may_be_stopped) ask_to_stop(*worker);
         }
         std::erase_if(queue_, [&](const TaskPointer& task) {
             if (task->job() != job) return false;
@@ -298,6 +310,31 @@ inline bool ThreadEngine::cancel(const std::shared_ptr<Job>& job) {
         });
     }
     return job->fail(std::make_exception_ptr(CancelledError("the task was cancelled")));
+}
+
+inline bool ThreadEngine::take_back(const TaskPointer& task) {
+    if (is_foreign()) return false;
+    std::vector<std::shared_ptr<Job>> told;
+    {
+        const std::lock_guard lock(mutex_);
+        if (task->has_begun() || !task->is_wanted()) return false;
+        std::erase(queue_, task);
+        take_back(task, told);
+    }
+    wake();
+    return true;
+}
+
+inline void ThreadEngine::cancel_waiting() {
+    std::deque<TaskPointer> waiting;
+    {
+        const std::lock_guard lock(mutex_);
+        waiting = queue_;
+    }
+    for (const TaskPointer& task : waiting) {
+        if (!take_back(task)) continue;
+        task->job()->fail(std::make_exception_ptr(CancelledError("the task was cancelled")));
+    }
 }
 
 inline bool ThreadEngine::ask_to_stop(Worker& worker) noexcept {
@@ -437,7 +474,7 @@ inline void ThreadEngine::end_workers() {
     }
 }
 
-inline void ThreadEngine::fail_all(const std::exception_ptr& exception, bool) {
+inline void ThreadEngine::fail_all(const Failure& failure, bool) {
     std::vector<std::shared_ptr<Job>> jobs;
     std::vector<std::shared_ptr<Job>> told;
     {
@@ -452,7 +489,7 @@ inline void ThreadEngine::fail_all(const std::exception_ptr& exception, bool) {
             take_back(task, told);
         }
     }
-    for (const auto& job : jobs) job->fail(exception);
+    for (const auto& job : jobs) job->fail(failure());
 }
 
 }  // namespace multiprocessing::runtime::pool

@@ -55,11 +55,13 @@ public:
         }
         const auto count = static_cast<std::uint32_t>(items.size());
         about_to_give(count * sizeof(Item));
-        engine_.submit(std::make_shared<Task>(job, f_, std::move(items), given_, grain, settings_));
+        last_ = std::make_shared<Task>(job, f_, std::move(items), given_, grain, settings_);
+        engine_.submit(last_);
         given_ += count;
         return true;
     }
 
+    [[nodiscard]] const std::shared_ptr<LocalTask>& last_task() const noexcept { return last_; }
     [[nodiscard]] std::uint64_t given() const noexcept { return given_; }
     [[nodiscard]] std::uint64_t bytes_an_item() const noexcept { return sizeof(Item); }
 
@@ -104,6 +106,7 @@ private:
     std::shared_ptr<F> f_;
     TaskSettings settings_;
     std::uint64_t given_ = 0;
+    std::shared_ptr<LocalTask> last_;
     bool passed_ = false;
 };
 

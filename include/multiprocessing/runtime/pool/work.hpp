@@ -73,6 +73,8 @@ public:
         pickle::IArchive archive(bytes_from(task.callable), &cargo_);
         try {
             pickle::while_unpickling(archive, [&] { f_.emplace(pickle::load_callable<F>(archive)); });
+        } catch (const SystemExit&) {
+            throw;
         } catch (...) {
             unreadable_ = std::current_exception();
         }
@@ -98,6 +100,8 @@ public:
                     pickle::while_unpickling(
                         archive, [&] { item.emplace(pickle::load_new<Item>(archive)); });
                     rest = rest.subspan(archive.position());
+                } catch (const SystemExit&) {
+                    throw;
                 } catch (...) {
                     // Where one item cannot be read, nobody knows where the next begins.
                     return fail_rest(outcomes, std::current_exception());
@@ -127,7 +131,8 @@ private:
                 outcomes.value(result);
             }
         } catch (const SystemExit&) {
-            throw;  // the worker is to end
+            if (task_.keeps_exit == 0) throw;  // the worker is to end
+            outcomes.error(std::current_exception());
         } catch (...) {
             outcomes.error(std::current_exception());
         }

@@ -89,6 +89,7 @@ inline void work(const Seat& seat) {
         reinterpret_cast<Entry>(const_cast<void*>(entry))(*task, desk.claimed(), desk);
         desk.put_down();
     }
+    slot.stage = WorkerSlot::Stage::left;
 }
 
 }  // namespace multiprocessing::runtime::pool

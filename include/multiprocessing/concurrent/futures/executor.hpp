@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// What executors have in common. Answers Python's `concurrent.futures.Executor`.
+#pragma once
+
+#include <multiprocessing/concurrent/futures/future.hpp>
+#include <multiprocessing/concurrent/futures/zip.hpp>
+#include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/clock.hpp>
+#include <multiprocessing/runtime/pool/calling.hpp>
+#include <multiprocessing/runtime/pool/chunks.hpp>
+#include <multiprocessing/runtime/pool/engine.hpp>
+#include <multiprocessing/runtime/pool/future_job.hpp>
+#include <multiprocessing/runtime/pool/imap_job.hpp>
+#include <multiprocessing/timeout.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <ranges>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+namespace multiprocessing::concurrent::futures {
+
+/// The keyword arguments of an executor's `map`.
+struct MapOptions {
+    /// From the call of map() until the last result; left out: for ever.
+    Timeout timeout = {};
+    /// How many items go to a worker at once.
+    int chunksize = 1;
+    /// How many items are read ahead of the results that have been taken; left out: all, if the input
+    /// has an end.
+    std::optional<int> buffersize = std::nullopt;
+};
+
+/// The keyword arguments of `shutdown`.
+struct ShutdownOptions {
+    bool wait = true;
+    bool cancel_futures = false;
+};
+
+/// The results of an executor's `map`, in the order of the items: an input range, for one iteration. An
+/// exception is thrown where the value would be, and the iteration may go on. What nobody has begun
+/// when the last handle goes, or at close(), is cancelled.
+template <class R>
+class MapResults {
+    using Job = runtime::pool::ImapJob<R>;
+
+public:
+    using value_type = R;
+    class iterator;
+
+    /// The next result. *Throws* what the function threw for the item; StopIteration after the last, and
+    /// after close(); TimeoutError when map()'s time is over, which is the end of the iteration.
+    R next() const;
+    /// Ends the iteration.
+    void close() const { shared_->close(); }
+
+    [[nodiscard]] iterator begin() const { return iterator(*this); }
+    [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
+
+private:
+    template <class Backend>
+    friend class Executor;
+    struct Shared {
+        std::shared_ptr<Job> job;
+        std::shared_ptr<runtime::pool::Engine> engine;
+        os::Deadline deadline;
+        bool closed = false;
+
+        ~Shared() { close(); }
+        void close() {
+            if (!std::exchange(closed, true)) engine->cancel(job);
+        }
+        std::optional<typename Job::Outcome> next() {
+            if (closed) return std::nullopt;
+            try {
+                auto outcome = job->next(deadline);
+                if (!outcome) closed = true;
+                return outcome;
+            } catch (const TimeoutError&) {
+                close();
+                throw TimeoutError("Executor.map(): not all results were there in the time given");
+            }
+        }
+    };
+
+    MapResults(std::shared_ptr<Job> job, std::shared_ptr<runtime::pool::Engine> engine,
+               os::Deadline deadline)
+        : shared_(new Shared{std::move(job), std::move(engine), deadline}) {}
+
+    std::shared_ptr<Shared> shared_;
+};
+
+/// The interface of all executors. A handle: copies are the same executor; the destructor of the last
+/// one is `shutdown(true)`. *Thread safety*: all calls may come from several threads.
+template <class Backend>
+class Executor {
+    using Calling = runtime::pool::Calling;
+    using Engine = typename Backend::Engine;
+
+public:
+    /// Has a worker call `f(args...)`, as soon as one is free. What cannot be pickled is the future's
+    /// exception. *Throws* std::runtime_error after shutdown(), and BrokenExecutor.
+    template <class F, class... Args>
+    auto submit(F f, Args&&... args) const;
+
+    /// Calls `f(items...)` with an item of each range, until the shortest ends, and gives the results
+    /// in order. The ranges are read here and now if they have an end and no buffersize is given, else
+    /// as results are taken. An lvalue is kept by reference then, and must outlive the iteration.
+    /// *Throws* ValueError for a chunksize or buffersize under 1, and what submit() throws.
+    template <class F, std::ranges::input_range... Ranges>
+        requires(sizeof...(Ranges) > 0)
+    auto map(F f, Ranges&&... ranges) const {
+        return map(MapOptions(), std::move(f), std::forward<Ranges>(ranges)...);
+    }
+    template <class F, std::ranges::input_range... Ranges>
+        requires(sizeof...(Ranges) > 0)
+    auto map(const MapOptions& options, F f, Ranges&&... ranges) const;
+
+    /// No new calls; workers leave when those there are have been made. Waits for that, if asked to.
+    /// With cancel_futures what nobody has begun is cancelled.
+    void shutdown(bool wait = true, bool cancel_futures = false) const {
+        shared_->shut_down(wait, cancel_futures);
+    }
+    void shutdown(ShutdownOptions options) const { shutdown(options.wait, options.cancel_futures); }
+
+protected:
+    using Start = std::function<std::shared_ptr<Engine>()>;
+
+    explicit Executor(Start start) : shared_(std::make_shared<Shared>(std::move(start))) {}
+
+    /// The engine, if there has been anything to do yet.
+    [[nodiscard]] std::shared_ptr<Engine> engine() const {
+        const std::lock_guard lock(shared_->mutex);
+        return shared_->engine;
+    }
+    /// No new calls; nobody waits. Returns the engine if there is one.
+    [[nodiscard]] std::shared_ptr<Engine> shut_down_now() const {
+        const std::lock_guard lock(shared_->mutex);
+        shared_->is_shut_down = true;
+        return shared_->engine;
+    }
+
+private:
+    struct Shared {
+        explicit Shared(Start starter) : start(std::move(starter)) {}
+        Shared(const Shared&) = delete;
+        Shared& operator=(const Shared&) = delete;
+        ~Shared() {
+            const bool before = is_shut_down;
+            shut_down(false, false);
+            // Who has said that he does not wait does not.
+            if (engine) engine->let_finish(!before || waits);
+        }
+
+        /// The engine to give a call to. It is started for the first.
+        std::shared_ptr<Engine> working_engine();
+        void shut_down(bool wait, bool cancel_futures);
+
+        const Start start;
+        std::mutex mutex;
+        std::shared_ptr<Engine> engine;
+        bool is_shut_down = false;
+        bool waits = false;  // somebody does, or has
+    };
+
+    std::shared_ptr<Shared> shared_;
+};
+
+// ---------------------------------------------------------------------------------------------------
+
+template <class R>
+R MapResults<R>::next() const {
+    auto outcome = shared_->next();
+    if (!outcome) throw StopIteration();
+    if (auto* error = std::get_if<1>(&*outcome)) std::rethrow_exception(*error);
+    return std::move(std::get<0>(*outcome));
+}
+
+/// Throws, where there was an exception, when it is looked at.
+template <class R>
+class MapResults<R>::iterator {
+public:
+    using value_type = R;
+    using difference_type = std::ptrdiff_t;
+    using iterator_concept = std::input_iterator_tag;
+
+    explicit iterator(MapResults results) : results_(std::move(results)) { ++*this; }
+    [[nodiscard]] R& operator*() const {
+        if (const auto* error = std::get_if<1>(&*outcome_)) std::rethrow_exception(*error);
+        return std::get<0>(*outcome_);
+    }
+    iterator& operator++() {
+        outcome_.reset();  // gone before the next is waited for
+        if (auto next = results_.shared_->next()) outcome_.emplace(std::move(*next));
+        return *this;
+    }
+    void operator++(int) { ++*this; }
+    friend bool operator==(const iterator& it, std::default_sentinel_t) noexcept {
+        return !it.outcome_;
+    }
+
+private:
+    MapResults results_;
+    mutable std::optional<typename Job::Outcome> outcome_;
+};
+
+template <class Backend>
+std::shared_ptr<typename Executor<Backend>::Engine> Executor<Backend>::Shared::working_engine() {
+    const std::lock_guard lock(mutex);
+    if (is_shut_down) {
+        throw std::runtime_error(std::string(Backend::name) +
+                                 ": cannot schedule new futures after shutdown");
+    }
+    if (!engine) {
+        engine = start();
+        engine->begin_service();  // nobody waits for futures but the pool's thread
+    }
+    if (const auto why = engine->broken()) std::rethrow_exception(why);
+    return engine;
+}
+
+template <class Backend>
+void Executor<Backend>::Shared::shut_down(bool wait, bool cancel_futures) {
+    std::shared_ptr<Engine> pool;
+    {
+        const std::lock_guard lock(mutex);
+        is_shut_down = true;
+        waits = waits || wait;
+        pool = engine;
+    }
+    if (!pool) return;
+    if (cancel_futures) pool->cancel_waiting();
+    pool->close();
+    if (wait) pool->join();
+}
+
+template <class Backend>
+template <class F, class... Args>
+auto Executor<Backend>::submit(F f, Args&&... args) const {
+    using namespace runtime::pool;
+    static_assert(Backend::takes_references ||
+                      (std::same_as<std::unwrap_ref_decay_t<Args>, std::decay_t<Args>> && ...),
+                  "an executor of processes calls functions with copies in another process: std::ref "
+                  "has no effect; return what has changed, or share it as mp::Value or mp::Array");
+    using Item = std::tuple<typename Backend::template Argument<Args>...>;
+    using Feeder = typename Backend::template Feeder<Calling::spread, F, Item>;
+    using Returned = typename Call<Calling::spread, F, Item>::Returned;
+    using R = std::conditional_t<std::is_void_v<Returned>, void, typename Feeder::R>;
+    using Task = std::decay_t<decltype(std::declval<Feeder&>().last_task())>;
+
+    const std::shared_ptr<Engine> engine = shared_->working_engine();
+    const auto cell = std::make_shared<runtime::FutureCell<R>>();
+    engine->begin_feeding();
+    const EndFeeding at_end{*engine};
+    try {
+        Feeder feeder(*engine, std::move(f), Backend::settings());
+        Item item(std::forward<Args>(args)...);
+        Item* next = &item;
+        feeder.give(std::make_shared<FutureJob<R>>(cell), next, next + 1, 1, 1, [](std::uint64_t) {});
+        cell->set_source(std::make_shared<TaskSource<Engine, Task>>(engine, feeder.last_task()));
+    } catch (...) {
+        if (!cell->done()) cell->set_exception(std::current_exception());
+    }
+    return runtime::FutureAccess::handle<Future<R>>(cell);
+}
+
+template <class Backend>
+template <class F, std::ranges::input_range... Ranges>
+    requires(sizeof...(Ranges) > 0)
+auto Executor<Backend>::map(const MapOptions& options, F f, Ranges&&... ranges) const {
+    using namespace runtime::pool;
+    using Item = std::tuple<ItemOf<Ranges>...>;
+    using Feeder = typename Backend::template Feeder<Calling::spread, F, Item>;
+    using Source = Zip<Ranges...>;
+
+    const auto checked = [](int number, const char* what) {
+        if (number >= 1) return static_cast<std::uint32_t>(number);
+        throw ValueError(std::string("Executor.map(): ") + what + " is " + std::to_string(number) +
+                         ", but must be 1 or more");
+    };
+    const std::uint32_t chunk = checked(options.chunksize, "chunksize");
+    constexpr bool has_end = (Finite<std::remove_reference_t<Ranges>> || ...);
+    std::uint64_t ahead = std::numeric_limits<std::uint64_t>::max() / 2;
+    if (options.buffersize) ahead = checked(*options.buffersize, "buffersize");
+    const std::shared_ptr<Engine> engine = shared_->working_engine();
+    const bool is_fixed = options.buffersize || has_end;
+    if (!is_fixed) ahead = std::uint64_t{4} * engine->size() * chunk;
+    const os::Deadline deadline(options.timeout);
+    Feeder feeder(*engine, std::move(f), Backend::settings());
+    const auto job = std::make_shared<StreamJob<Feeder, Source>>(
+        engine, std::move(feeder), Source(std::in_place, std::forward<Ranges>(ranges)...), chunk, true,
+        ReadAhead(ahead, is_fixed));
+    job->begin();
+    return MapResults<typename Feeder::R>(job, engine, deadline);
+}
+
+}  // namespace multiprocessing::concurrent::futures
