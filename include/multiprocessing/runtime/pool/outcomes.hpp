@@ -18,7 +18,7 @@
 #include <exception>
 #include <memory>
 #include <new>
-#include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -168,10 +168,10 @@ public:
     virtual void error(std::uint64_t item, std::exception_ptr exception) = 0;
 
     /// Goes through the outcomes of a grain's items from the first that has not been read on; `base` is
-    /// the number in the job of the task's first item. Nothing is said of `given_up`, an item of the
-    /// grain whose outcome the parent has decided on.
+    /// the number in the job of the task's first item. Nothing is said of those `given_up`, items of the
+    /// task whose outcomes the parent has decided on.
     void read(Task& task, std::uint32_t grain, std::uint64_t base, std::uint32_t& read,
-              std::optional<std::uint32_t> given_up);
+              const std::set<std::uint32_t>& given_up);
     /// Goes through a chain of entries: entry(spill's block, item, is_error, bytes) until that is false.
     template <class Entry>
     static void walk(shm::Ticket first, Entry entry);
@@ -204,7 +204,7 @@ void OutcomeReader::walk(shm::Ticket first, Entry entry) {
 }
 
 inline void OutcomeReader::read(Task& task, std::uint32_t grain, std::uint64_t base,
-                                std::uint32_t& read, std::optional<std::uint32_t> given_up) {
+                                std::uint32_t& read, const std::set<std::uint32_t>& given_up) {
     const Grain& from = task.all_grains()[grain];
     const std::uint32_t finished = from.finished.load(std::memory_order_acquire);
     const std::uint32_t first = task.first_of(grain);
@@ -215,8 +215,9 @@ inline void OutcomeReader::read(Task& task, std::uint32_t grain, std::uint64_t b
     };
     const auto give_array = [&](std::uint32_t until) {
         if (task.results != 0) {
-            if (given_up && *given_up >= next && *given_up < until) {
-                give_run(*given_up);
+            const auto end = given_up.lower_bound(first + until);
+            for (auto each = given_up.lower_bound(first + next); each != end; ++each) {
+                give_run(*each - first);
                 ++next;
             }
             give_run(until);
@@ -230,7 +231,7 @@ inline void OutcomeReader::read(Task& task, std::uint32_t grain, std::uint64_t b
         give_array(item);
         ++next;
         read = next;  // whatever comes of it
-        if (given_up == item) return true;
+        if (given_up.contains(entry.item)) return true;
         if (entry.is_error != 0) {
             error(base + entry.item, load(bytes));
         } else {

@@ -29,6 +29,7 @@
 #include <mutex>
 #include <new>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -107,7 +108,6 @@ private:
     struct GrainBook {
         std::uint32_t read = 0;      // outcomes that the job has
         std::uint32_t attempts = 0;  // at the first item that it has not, that have ended in deaths
-        std::optional<std::uint32_t> given_up;  // the item that has been failed, though it may still run
         bool over = false;
     };
     struct Given {
@@ -116,6 +116,7 @@ private:
         shm::Ticket block;
         TaskSettings settings;
         std::vector<GrainBook> grains;
+        std::set<std::uint32_t> given_up;  // items that have been failed, though they may still run
         std::size_t left;        // grains that are not over; with the mutex
         bool cancelled = false;  // with the mutex
     };
@@ -295,7 +296,7 @@ inline std::uint64_t ProcessEngine::submit(const std::shared_ptr<Job>& job, std:
     task.base = base;
     const shm::Ticket ticket = shm::Arena::instance().ticket(shm::Arena::block_of(&task));
     auto given = std::make_shared<Given>(
-        Given{job, base, ticket, settings, std::vector<GrainBook>(task.grains), task.grains});
+        Given{job, base, ticket, settings, std::vector<GrainBook>(task.grains), {}, task.grains});
     std::exception_ptr refused;
     bool thread_is_wanted = false;
     {

@@ -351,11 +351,12 @@ inline void ProcessEngine::give_up(std::uint32_t number, std::uint64_t run, cons
                                    std::uint32_t index) {
     const Reading reading(*this);
     if (!ask_to_stop(number, run, given->settings.grace)) return;
-    GrainBook& book = given->grains[index];
-    if (book.over) return;
+    if (given->grains[index].over) return;
     Task& task = task_of(*given);
-    book.given_up = task.all_grains()[index].finished.load(std::memory_order_acquire);
-    const std::uint64_t item = given->base + task.first_of(index) + *book.given_up;
+    const std::uint32_t late =
+        task.first_of(index) + task.all_grains()[index].finished.load(std::memory_order_acquire);
+    given->given_up.insert(late);
+    const std::uint64_t item = given->base + late;
     const ProcessState& worker = *workers_[number].process;
     given->job->error(item, task_timeout(item, given->settings,
                                          "worker " + worker.current_name() + " (pid " +

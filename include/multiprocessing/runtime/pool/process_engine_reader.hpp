@@ -117,7 +117,7 @@ inline void ProcessEngine::take_report(const Report& report) {
 inline void ProcessEngine::hand_over(Given& given, Task& task, std::uint32_t grain) noexcept {
     GrainBook& book = given.grains[grain];
     try {
-        given.job->read(task, grain, given.base, book.read, book.given_up);
+        given.job->read(task, grain, given.base, book.read, given.given_up);
     } catch (...) {
         given.job->fail(std::current_exception());
     }
@@ -157,8 +157,9 @@ inline void ProcessEngine::lose_grain(const GivenPointer& given, Task& task, std
     const std::uint32_t items = task.items_of(index);
     const bool is_wanted = task.cancelled.load() == 0;
     if (book.read < items && is_wanted) {
-        const std::uint64_t item = given->base + task.first_of(index) + book.read;
-        if (book.given_up == book.read) {
+        const std::uint32_t in_hand = task.first_of(index) + book.read;
+        const std::uint64_t item = given->base + in_hand;
+        if (given->given_up.contains(in_hand)) {
             ++book.read;  // it has been failed already
             book.attempts = 0;
         } else if (++book.attempts > given->settings.retries) {
