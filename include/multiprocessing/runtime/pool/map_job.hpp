@@ -104,9 +104,11 @@ public:
     }
     void error(std::uint64_t item, std::exception_ptr exception) override {
         this->show_more(1);
-        const std::lock_guard lock(mutex_);
+        std::unique_lock lock(mutex_);
         errors_.emplace(item, std::move(exception));
         ++done_;
+        // The worker of an item that is given up may be at it for long.
+        if (items_ && done_ == *items_) finish(lock);
     }
     void task_done(std::uint64_t bytes) override {
         std::unique_lock lock(mutex_);
