@@ -51,7 +51,8 @@ public:
 
     void begin(Task& task, std::uint32_t grain);
     /// Another item of a task whose items are timed.
-    void begin_item() {
+    void begin_item(std::uint32_t item) {
+        slot_.item = item;
         slot_.started.store(monotonic_now(), std::memory_order_relaxed);
         start_running();
     }
@@ -72,11 +73,13 @@ private:
     [[nodiscard]] Task* pick_up(shm::Ticket ticket);
     void start_running() {
         run_ += WorkerSlot::one_start;
-        const std::uint64_t before =
-            slot_.run.exchange(run_ | WorkerSlot::running, std::memory_order_acq_rel);
-        // What the parent has asked of the item before is over. But who is about to be killed begins no
-        // other, which would be lost for nothing.
-        if ((before & WorkerSlot::run_mask) == WorkerSlot::doomed) throw SystemExit(0);
+        std::uint64_t before = slot_.run.load(std::memory_order_relaxed);
+        do {
+            // What the parent has asked of the item before is over. But who is about to be killed
+            // begins no other, and what it says stays true: it has nothing in hand.
+            if ((before & WorkerSlot::run_mask) == WorkerSlot::doomed) throw SystemExit(0);
+        } while (!slot_.run.compare_exchange_weak(before, run_ | WorkerSlot::running,
+                                                  std::memory_order_acq_rel));
     }
     void weigh() noexcept;
 

@@ -177,7 +177,7 @@ private:
     void go_on_stopping();
     bool ask_to_stop(std::uint32_t number, std::uint64_t run, std::chrono::nanoseconds grace);
     void give_up(std::uint32_t number, std::uint64_t run, const GivenPointer& given,
-                 std::uint32_t grain);
+                 std::uint32_t grain, std::uint32_t item);
     [[nodiscard]] GivenPointer task_in_hand(std::uint32_t number, std::uint64_t& run) const;
 
     // Engine's.

@@ -338,23 +338,25 @@ inline void ProcessEngine::stop_overdue() {
         const WorkerSlot& slot = *workers_[number].slot;
         const os::Clock::time_point started{std::chrono::nanoseconds(slot.started.load())};
         const std::uint32_t grain = slot.grain;
+        const std::uint32_t item = slot.item;
         if (slot.run.load(std::memory_order_acquire) != run) continue;
         if (now < started + given->settings.timeout) {
             next_look_ = next_look_.earlier(os::Deadline::at(started + given->settings.timeout));
         } else {
-            give_up(number, run, given, grain);
+            give_up(number, run, given, grain, item);
         }
     }
 }
 
 inline void ProcessEngine::give_up(std::uint32_t number, std::uint64_t run, const GivenPointer& given,
-                                   std::uint32_t index) {
+                                   std::uint32_t index, std::uint32_t late) {
     const Reading reading(*this);
-    if (!ask_to_stop(number, run, given->settings.grace)) return;
     if (given->grains[index].over) return;
     Task& task = task_of(*given);
-    const std::uint32_t late =
-        task.first_of(index) + task.all_grains()[index].finished.load(std::memory_order_acquire);
+    // It may have ended already, and the worker be on its way to the next one, which is not late.
+    const std::uint32_t finished = task.all_grains()[index].finished.load(std::memory_order_acquire);
+    if (task.first_of(index) + finished != late) return;
+    if (!ask_to_stop(number, run, given->settings.grace)) return;
     given->given_up.insert(late);
     const std::uint64_t item = given->base + late;
     const ProcessState& worker = *workers_[number].process;

@@ -156,10 +156,14 @@ inline void ProcessEngine::lose_grain(const GivenPointer& given, Task& task, std
     if (book.read != before) book.attempts = 0;
     const std::uint32_t items = task.items_of(index);
     const bool is_wanted = task.cancelled.load() == 0;
-    if (book.read < items && is_wanted) {
-        const std::uint32_t in_hand = task.first_of(index) + book.read;
+    const std::uint32_t in_hand = task.first_of(index) + book.read;
+    const bool is_given_up = given->given_up.contains(in_hand);
+    // Who was told to stop an item that it had ended, or has since, had not begun the next.
+    const std::uint64_t run = workers_[number].slot->run.load() & WorkerSlot::run_mask;
+    const bool was_between = run >= WorkerSlot::asked && !is_given_up;
+    if (book.read < items && is_wanted && !was_between) {
         const std::uint64_t item = given->base + in_hand;
-        if (given->given_up.contains(in_hand)) {
+        if (is_given_up) {
             ++book.read;  // it has been failed already
             book.attempts = 0;
         } else if (++book.attempts > given->settings.retries) {

@@ -169,7 +169,8 @@ struct alignas(64) WorkerSlot {
     // Written by the worker.
     shm::Ticket task;     // that it may look at: its block is not freed
     std::uint64_t id;     // of that task, and
-    std::uint32_t grain;  // which of its grains it runs
+    std::uint32_t grain;  // which of its grains it runs,
+    std::uint32_t item;   // and, if its items are timed, which of the task's
     Stage stage;
     shm::Ticket spill;    // why it could not begin
     // Written by both.

@@ -121,7 +121,11 @@ private:
     }
     void step(Item& item, OutcomeWriter& outcomes) {
         using Step = typename Call<calling, F, Item>::Step;
-        if (task_.timed != 0) desk_.begin_item();
+        if (task_.timed != 0) {
+            desk_.begin_item(outcomes.item());
+            // From here on who cancels finds it running, and asks it to stop.
+            if (!is_wanted()) return;
+        }
         try {
             if constexpr (std::is_void_v<typename Call<calling, F, Item>::Returned>) {
                 Step::run(*f_, item);
