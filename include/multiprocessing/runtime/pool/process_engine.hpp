@@ -190,6 +190,8 @@ private:
     void wake() noexcept override { channel_.doorbell().ring(); }
     void deferred_done() noexcept override { rouse_reader(); }
 
+    static constexpr std::chrono::nanoseconds least_idle_timeout = std::chrono::milliseconds(10);
+
     Settings settings_;
     Channel channel_;
     os::SignalMask signals_ = os::SignalMask::of_this_thread();
@@ -218,6 +220,7 @@ private:
     std::vector<Stop> stops_;
     os::Deadline next_look_ = os::Deadline::never();
     os::Clock::time_point idle_since_ = os::Clock::now();
+    std::uint64_t last_seen_id_ = 1;  // of a task
 };
 
 /// Has the reader's role, for which whoever has it gives way. By the pool's thread alone.

@@ -232,12 +232,16 @@ inline void ProcessEngine::adjust_crew() {
         const std::lock_guard lock(mutex_);
         const bool is_needed = phase_ == Phase::running || (phase_ == Phase::closing && !given_.empty());
         if (broken_ || dismissed_ || !is_needed) return;
-        if (!given_.empty()) {
-            idle_since_ = os::Clock::now();
-            if (!settings_.on_demand) wanted_ = size();
-        } else if (settings_.idle_timeout && wanted_ > 1) {
-            const auto until = idle_since_ + *settings_.idle_timeout;
-            if (os::Clock::now() >= until) {
+        const std::uint64_t next_id = next_id_.load();
+        const bool is_new = std::exchange(last_seen_id_, next_id) != next_id;
+        const bool is_busy = is_new || !given_.empty();
+        if (is_busy && !settings_.on_demand) wanted_ = size();
+        if (settings_.idle_timeout && wanted_ > 1) {
+            // Nobody tells this thread that something has ended, so it looks again.
+            const auto now = os::Clock::now();
+            if (is_busy) idle_since_ = now;
+            const auto until = idle_since_ + std::max(*settings_.idle_timeout, least_idle_timeout);
+            if (now >= until) {
                 wanted_ = 1;
             } else {
                 next_look_ = next_look_.earlier(os::Deadline::at(until));
