@@ -4,8 +4,10 @@
 #pragma once
 
 #include <multiprocessing/bytes.hpp>
+#include <multiprocessing/concurrent/futures.hpp>
 #include <multiprocessing/connection.hpp>
 #include <multiprocessing/context.hpp>
+#include <multiprocessing/dummy.hpp>
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/managers.hpp>
 #include <multiprocessing/none.hpp>
@@ -19,6 +21,7 @@
 #include <multiprocessing/shared_memory.hpp>
 #include <multiprocessing/sharedctypes.hpp>
 #include <multiprocessing/synchronize.hpp>
+#include <multiprocessing/this_task.hpp>
 #include <multiprocessing/timeout.hpp>
 #include <multiprocessing/util.hpp>
 #include <multiprocessing/version.hpp>

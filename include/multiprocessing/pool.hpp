@@ -55,6 +55,11 @@ struct ProcessBackend {
     template <class T>
     using Argument = pickle::travel_decay_t<T>;
     static constexpr bool takes_references = false;
+    // Items are written, not moved.
+    template <class Item>
+    [[nodiscard]] static Item* moving(Item* items) noexcept {
+        return items;
+    }
 };
 
 }  // namespace runtime::pool

@@ -313,8 +313,8 @@ auto PoolInterface<Backend>::apply_async(const TaskOptions& options, F f, Args&&
     engine().begin_feeding();
     const EndFeeding at_end{engine()};
     Item item(std::forward<Args>(args)...);
-    Item* next = &item;
-    feeder.give(job, next, next + 1, 1, 1, [](std::uint64_t) {});
+    auto next = Backend::moving(&item);
+    feeder.give(job, next, Backend::moving(&item + 1), 1, 1, [](std::uint64_t) {});
     return AsyncResult<Public>(std::move(state), job);
 }
 

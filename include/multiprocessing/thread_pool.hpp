@@ -11,8 +11,11 @@
 #include <multiprocessing/runtime/pool/thread_feed.hpp>
 #include <multiprocessing/this_task.hpp>
 
+#include <concepts>
 #include <functional>
+#include <iterator>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 namespace multiprocessing {
@@ -37,6 +40,11 @@ struct ThreadBackend {
     using Argument = std::conditional_t<std::same_as<std::unwrap_ref_decay_t<T>, std::decay_t<T>>,
                                         pickle::travel_decay_t<T>, std::decay_t<T>>;
     static constexpr bool takes_references = true;
+    // What is only the call's is moved from.
+    template <class Item>
+    [[nodiscard]] static auto moving(Item* items) noexcept {
+        return std::make_move_iterator(items);
+    }
 };
 
 }  // namespace runtime::pool

@@ -36,27 +36,30 @@ public:
 
     /// The time, at least 0, or nothing for "for ever".
     [[nodiscard]] constexpr std::optional<std::chrono::nanoseconds> span() const noexcept {
+        if (forever()) return std::nullopt;
         return span_;
     }
-    [[nodiscard]] constexpr bool forever() const noexcept { return !span_.has_value(); }
+    [[nodiscard]] constexpr bool forever() const noexcept { return span_ == endless; }
 
 private:
     // A century counts as for ever: it keeps deadlines clear of the clock's overflow.
     static constexpr double longest_seconds = 3.2e9;
+    static constexpr std::chrono::nanoseconds endless = std::chrono::nanoseconds::max();
 
     template <class Rep, class Period>
-    static constexpr std::optional<std::chrono::nanoseconds>
+    static constexpr std::chrono::nanoseconds
     clamp(double seconds, std::chrono::duration<Rep, Period> duration) {
         if (seconds != seconds) {
             throw ValueError("the timeout is not a number (NaN): give seconds, a std::chrono "
                              "duration, or std::nullopt to wait for ever");
         }
         if (!(seconds > 0)) return std::chrono::nanoseconds(0);
-        if (seconds > longest_seconds) return std::nullopt;
+        if (seconds > longest_seconds) return endless;
         return std::chrono::duration_cast<std::chrono::nanoseconds>(duration);
     }
 
-    std::optional<std::chrono::nanoseconds> span_;
+    // No std::optional, for compilers take what it does not hold for something that is used.
+    std::chrono::nanoseconds span_ = endless;
 };
 
 }  // namespace multiprocessing

@@ -269,8 +269,9 @@ auto Executor<Backend>::submit(F f, Args&&... args) const {
     try {
         Feeder feeder(*engine, std::move(f), Backend::settings());
         Item item(std::forward<Args>(args)...);
-        Item* next = &item;
-        feeder.give(std::make_shared<FutureJob<R>>(cell), next, next + 1, 1, 1, [](std::uint64_t) {});
+        auto next = Backend::moving(&item);
+        feeder.give(std::make_shared<FutureJob<R>>(cell), next, Backend::moving(&item + 1), 1, 1,
+                    [](std::uint64_t) {});
         cell->set_source(std::make_shared<TaskSource<Engine, Task>>(engine, feeder.last_task()));
     } catch (...) {
         if (!cell->done()) cell->set_exception(std::current_exception());

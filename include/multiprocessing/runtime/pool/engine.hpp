@@ -461,11 +461,13 @@ inline void Engine::run() noexcept {
         report_current_exception();
         fail_all(always(std::current_exception()), true);
     }
+    const Failure failure =
+        broken() ? broken_
+                 : always(std::make_exception_ptr(
+                       CancelledError("the pool was terminated before the task ended")));
+    fail_all(failure, true);  // at once, for workers may take their time to end
     end_workers();
-    fail_all(broken() ? broken_
-                      : always(std::make_exception_ptr(
-                            CancelledError("the pool was terminated before the task ended"))),
-             false);
+    fail_all(failure, false);
     {
         const std::lock_guard lock(mutex_);
         defers_ = false;

@@ -36,7 +36,7 @@ public:
 
     /// Reads at most `most` items from [next, end) and submits them as one task, of which each `grain`
     /// items are run together, and says `about_to_give(bytes)` before. False if there was no item. What
-    /// the range throws is thrown before anything is submitted.
+    /// the range throws is thrown after the whole chunks before it have been given.
     template <class Iterator, class Sentinel, class Tell>
     bool give(const std::shared_ptr<Job>& job, Iterator& next, const Sentinel& end, std::uint32_t most,
               std::uint32_t grain, Tell about_to_give);
@@ -86,6 +86,7 @@ private:
     std::uint64_t bytes_ = 0;
     std::uint64_t last_ = 0;
     bool passed_ = false;  // the item that the iterator stands at has been read
+    std::exception_ptr unreadable_{};  // what the range has thrown, to be told next time
 };
 
 template <Calling calling, class F, class Item>
@@ -93,6 +94,7 @@ template <class Iterator, class Sentinel, class Tell>
 bool ProcessFeeder<calling, F, Item>::give(const std::shared_ptr<Job>& job, Iterator& next,
                                            const Sentinel& end, std::uint32_t most,
                                            std::uint32_t grain, Tell about_to_give) {
+    if (unreadable_) std::rethrow_exception(std::exchange(unreadable_, nullptr));
     if (std::exchange(passed_, false)) ++next;
     if (next == end) return false;
     if constexpr (TheWork::plain && std::contiguous_iterator<Iterator> &&
@@ -160,11 +162,15 @@ void ProcessFeeder<calling, F, Item>::give_one_by_one(const std::shared_ptr<Job>
     pickle::Buffer items;
     std::vector<std::uint64_t> first_bytes;
     std::uint32_t count = 0;
+    std::size_t whole = 0;  // bytes of whole chunks
     const auto write = [&](const Item& item) {
+        if (count % grain == 0) {
+            whole = items.size();
+            if constexpr (!TheWork::plain) first_bytes.push_back(whole);
+        }
         if constexpr (TheWork::plain) {
             items.append(std::addressof(item), sizeof item);
         } else {
-            if (count % grain == 0) first_bytes.push_back(items.size());
             TheWork::write_item(items, &draft.cargo, item);
         }
     };
@@ -181,17 +187,31 @@ void ProcessFeeder<calling, F, Item>::give_one_by_one(const std::shared_ptr<Job>
         ++count;
         return count == most || (items.size() >= large && count % grain == 0);
     };
-    for (; next != end; ++next) {
-        bool full = false;
-        if constexpr (std::same_as<std::remove_cvref_t<std::iter_reference_t<Iterator>>, Item>) {
-            full = take(*next);
-        } else {
-            full = take(static_cast<Item>(*next));
+    try {
+        for (; next != end; ++next) {
+            bool full = false;
+            if constexpr (std::same_as<std::remove_cvref_t<std::iter_reference_t<Iterator>>, Item>) {
+                full = take(*next);
+            } else {
+                full = take(static_cast<Item>(*next));
+            }
+            if (full) {
+                // The step to the next item, which may block, is for when it is wanted.
+                passed_ = true;
+                break;
+            }
         }
-        if (full) {
-            // The step to the next item, which may block, is for when it is wanted.
-            passed_ = true;
-            break;
+    } catch (...) {
+        // By the range, or by an item that cannot be written. The chunks before this one are whole.
+        if (count < grain) throw;
+        unreadable_ = std::current_exception();
+        if (count % grain != 0) {
+            count -= count % grain;
+            first_bytes.resize(std::min<std::size_t>(first_bytes.size(), count / grain));
+            items.truncate(whole);
+        } else if (first_bytes.size() > count / grain) {  // the first item of the next
+            first_bytes.pop_back();
+            items.truncate(whole);
         }
     }
     if (count == 0) return;

@@ -113,7 +113,7 @@ inline std::string progress_line(std::uint64_t done, std::optional<std::uint64_t
     std::snprintf(percent, sizeof percent, "%3d%%", static_cast<int>(part * 100));
     const std::string rest = "| " + count + "/" + std::to_string(*total) + " [" +
                              clock_text(elapsed.count()) + "<" + clock_text(left) + ", " + rate_text + "]";
-    const auto used = static_cast<int>(rest.size() + 6);
+    const auto used = static_cast<int>(rest.size() + 5);
     const int width = std::max(columns - 1 - used, 0);
     const auto filled = static_cast<std::size_t>(part * width);
     return percent + std::string("|") + std::string(filled, '#') +

@@ -42,16 +42,24 @@ public:
     template <class Iterator, class Sentinel, class Tell>
     bool give(const std::shared_ptr<JobOf<R>>& job, Iterator& next, const Sentinel& end,
               std::uint32_t most, std::uint32_t grain, Tell about_to_give) {
+        if (unreadable_) std::rethrow_exception(std::exchange(unreadable_, nullptr));
         if (std::exchange(passed_, false)) ++next;
         if (next == end) return false;
         std::vector<std::optional<Item>> items;
-        for (; next != end; ++next) {
-            items.emplace_back(std::in_place, *next);
-            if (items.size() == most) {
-                // The step to the next item, which may block, is for when it is wanted.
-                passed_ = true;
-                break;
+        try {
+            for (; next != end; ++next) {
+                items.emplace_back(std::in_place, *next);
+                if (items.size() == most) {
+                    // The step to the next item, which may block, is for when it is wanted.
+                    passed_ = true;
+                    break;
+                }
             }
+        } catch (...) {
+            // The chunks before this one are whole.
+            items.resize(items.size() - items.size() % grain);
+            if (items.empty()) throw;
+            unreadable_ = std::current_exception();
         }
         const auto count = static_cast<std::uint32_t>(items.size());
         about_to_give(count * sizeof(Item));
@@ -108,6 +116,7 @@ private:
     std::uint64_t given_ = 0;
     std::shared_ptr<LocalTask> last_;
     bool passed_ = false;
+    std::exception_ptr unreadable_{};  // what the range has thrown, to be told next time
 };
 
 }  // namespace multiprocessing::runtime::pool
