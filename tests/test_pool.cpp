@@ -408,6 +408,32 @@ TEST_CASE("exceptions keep their type on the way", "[pool][fork][spawn]") {
     }
 }
 
+TEST_CASE("an exception of a worker tells where it was thrown", "[pool][fork][spawn]") {
+    const auto ctx = contexts();
+    const mp::Pool pool = ctx.Pool(1);
+    const auto text_of = [&](int x) -> std::string {
+        try {
+            pool.apply(support::fail_deep_inside, x);
+        } catch (const std::out_of_range& error) {
+            return dynamic_cast<const mp::RemoteTraceback&>(error).text();
+        }
+        return "nothing thrown";
+    };
+    for (const int x : {3, 5}) {
+        const std::string text = text_of(x);
+        CAPTURE(text);
+        CHECK_THAT(text, ContainsSubstring("std::out_of_range: deep"));
+#if defined(__GLIBCXX__)
+        const auto inner = text.find("support::throw_deep_inside(int)");
+        const auto outer = text.find("support::fail_deep_inside(int)");
+        CHECK(inner != std::string::npos);
+        CHECK(outer != std::string::npos);
+        CHECK(inner < outer);
+#endif
+        CHECK(text.find("multiprocessing::runtime") == std::string::npos);
+    }
+}
+
 TEST_CASE("what cannot be written or read is an exception of its item", "[pool]") {
     mp::register_exception<Refused>();
     const mp::Pool pool(2);

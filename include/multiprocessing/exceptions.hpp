@@ -8,6 +8,7 @@
 #include <multiprocessing/bytes.hpp>
 
 #include <exception>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -194,8 +195,19 @@ private:
 ///     }
 class RemoteTraceback {
 public:
+    /// The calls that led to the throw, looked up when they are read.
+    class Calls {
+    public:
+        Calls() = default;
+        Calls(const Calls&) = delete;
+        Calls& operator=(const Calls&) = delete;
+        virtual ~Calls() = default;
+        [[nodiscard]] virtual std::string text() const = 0;
+    };
+
     RemoteTraceback() = default;
-    RemoteTraceback(std::string type_name, std::string what, int pid, std::string process_name);
+    RemoteTraceback(std::string type_name, std::string what, int pid, std::string process_name,
+                    std::shared_ptr<const Calls> calls = nullptr);
     RemoteTraceback(const RemoteTraceback&) = default;
     RemoteTraceback(RemoteTraceback&&) = default;
     RemoteTraceback& operator=(const RemoteTraceback&) = default;
@@ -206,14 +218,19 @@ public:
     [[nodiscard]] const std::string& type_name() const noexcept { return type_name_; }
     [[nodiscard]] int pid() const noexcept { return pid_; }
     [[nodiscard]] const std::string& process_name() const noexcept { return process_name_; }
-    /// One paragraph for a person: process, type and message.
-    [[nodiscard]] const std::string& text() const noexcept { return text_; }
+    /// For a person: process, type and message, then a line for each call that led to the throw, the
+    /// innermost first, where that is known. Takes some milliseconds, for symbol tables are read.
+    [[nodiscard]] std::string text() const {
+        return calls_ ? text_ + "\n" + calls_->text() : text_;
+    }
+    [[nodiscard]] const std::shared_ptr<const Calls>& calls() const noexcept { return calls_; }
 
 private:
     std::string type_name_;
     int pid_ = 0;
     std::string process_name_;
     std::string text_;
+    std::shared_ptr<const Calls> calls_;
 };
 
 /// An exception of another process whose type is not known here; see `register_exception`.
@@ -227,9 +244,10 @@ public:
 };
 
 inline RemoteTraceback::RemoteTraceback(std::string type_name, std::string what, int pid,
-                                        std::string process_name)
+                                        std::string process_name, std::shared_ptr<const Calls> calls)
     : type_name_(std::move(type_name)), pid_(pid), process_name_(std::move(process_name)),
       text_("in process " + process_name_ + " (pid " + std::to_string(pid_) + "): " + type_name_ +
-            (what.empty() ? std::string() : ": " + what)) {}
+            (what.empty() ? std::string() : ": " + what)),
+      calls_(std::move(calls)) {}
 
 }  // namespace multiprocessing

@@ -204,6 +204,30 @@ TEST_CASE("an exception that travels on keeps its origin", "[pickle][exception]"
     }
 }
 
+TEST_CASE("an exception takes the place of its throw along, also when it is passed on", "[pickle][exception]") {
+    mp::os::Backtrace trace;
+    trace.calls[0] = reinterpret_cast<std::uintptr_t>(&mp::os::this_program);
+    trace.size = 1;
+    mp::pickle::Buffer first_bytes;
+    mp::pickle::dump_exception(std::make_exception_ptr(std::out_of_range("far")), first_bytes, 1, "one", trace);
+    const auto first = mp::pickle::load_exception(first_bytes.span());
+    const auto text_of = [](const std::exception_ptr& thrown) {
+        try {
+            std::rethrow_exception(thrown);
+        } catch (const mp::RemoteTraceback& remote) {
+            return remote.text();
+        }
+    };
+    CHECK_THAT(text_of(first), Catch::Matchers::ContainsSubstring("multiprocessing::os::this_program()"));
+    mp::pickle::Buffer second_bytes;
+    mp::pickle::dump_exception(first, second_bytes, 2, "two");
+    CHECK(text_of(mp::pickle::load_exception(second_bytes.span())) == text_of(first));
+    // Without one it is a single line.
+    mp::pickle::Buffer bare;
+    mp::pickle::dump_exception(std::make_exception_ptr(std::out_of_range("far")), bare, 1, "one");
+    CHECK(text_of(mp::pickle::load_exception(bare.span())).find('\n') == std::string::npos);
+}
+
 TEST_CASE("an exception is described by its type and text", "[pickle][exception]") {
     CHECK(mp::pickle::describe(std::make_exception_ptr(std::out_of_range("edge"))) ==
           "std::out_of_range: edge");

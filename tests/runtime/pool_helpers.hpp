@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <exception>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,12 @@ namespace mp = multiprocessing;
 inline int square(int x) { return x * x; }
 inline int pid_of(int) { return ::getpid(); }
 
+// Two functions that the optimiser leaves as they are.
+[[gnu::noinline]] inline int throw_deep_inside(int x) {
+    if (x % 2 == 1) throw std::out_of_range("deep");
+    return x;
+}
+[[gnu::noinline]] inline int fail_deep_inside(int x) { return throw_deep_inside(x) + 1; }
 
 /// Bytes of shared memory that are in use by anybody.
 [[nodiscard]] inline std::uint64_t shared_bytes() {

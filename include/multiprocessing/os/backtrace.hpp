@@ -51,6 +51,22 @@ struct ThrowWatch {
 template <class Run>
 [[gnu::always_inline]] inline void watch_throws(Run&& run);
 
+/// While it lives traces end at the function that it is in: for one that catches what many calls throw,
+/// and takes each trace. In that same thread; made where it is declared.
+class WatchedFrame {
+public:
+    [[gnu::always_inline]] WatchedFrame() noexcept;
+    WatchedFrame(const WatchedFrame&) = delete;
+    WatchedFrame& operator=(const WatchedFrame&) = delete;
+    ~WatchedFrame();
+
+private:
+    std::uintptr_t before_;
+};
+
+/// What is thrown next is to be written down.
+void forget_watched_throw() noexcept;
+
 /// From the function that threw (within it, the C++ runtime's) to `run`; empty where the platform
 /// cannot tell.
 [[nodiscard]] const Backtrace& last_watched_throw() noexcept;
@@ -121,10 +137,21 @@ inline void prepare(const void*) noexcept {}
 inline ThrowWatch::~ThrowWatch() = default;
 #endif
 
-template <class Run>
-void watch_throws(Run&& run) {
+inline void forget_watched_throw() noexcept {
     throw_watch::state.last.size = 0;
     throw_watch::state.last.cut = false;
+}
+
+inline WatchedFrame::WatchedFrame() noexcept : before_(throw_watch::state.base) {
+    forget_watched_throw();
+    throw_watch::prepare(__builtin_frame_address(0));
+}
+
+inline WatchedFrame::~WatchedFrame() { throw_watch::state.base = before_; }
+
+template <class Run>
+void watch_throws(Run&& run) {
+    forget_watched_throw();
     throw_watch::prepare(__builtin_frame_address(0));
     throw_watch::call(run);
 }

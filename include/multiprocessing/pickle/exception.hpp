@@ -6,7 +6,10 @@
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/backtrace.hpp>
 #include <multiprocessing/os/fork.hpp>
+#include <multiprocessing/os/module.hpp>
+#include <multiprocessing/pickle/backtrace_text.hpp>
 #include <multiprocessing/pickle/exception_codec.hpp>
 #include <multiprocessing/pickle/message.hpp>
 
@@ -34,6 +37,7 @@
 #include <unordered_map>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include <cxxabi.h>
 
@@ -50,10 +54,10 @@ void register_exception();
 
 namespace pickle {
 
-/// Appends what is known of the exception. Never fails for what the exception is: one whose type is
+/// Appends what is known of the exception, and where it was thrown. Never fails for what the exception is: one whose type is
 /// not registered arrives as a RemoteError that names it.
 inline void dump_exception(const std::exception_ptr& exception, Buffer& buffer, int pid,
-                           std::string_view process_name);
+                           std::string_view process_name, const os::Backtrace& thrown = {});
 
 /// The exception that `dump_exception` wrote, also derived from RemoteTraceback. Throws
 /// UnpicklingError where the bytes are none.
@@ -235,14 +239,23 @@ struct Facts {
 }  // namespace exceptions
 
 inline void dump_exception(const std::exception_ptr& exception, Buffer& buffer, int pid,
-                           std::string_view process_name) {
+                           std::string_view process_name, const os::Backtrace& thrown) {
     using namespace exceptions;
     const Facts facts = facts_of(exception);
     const auto kind = kind_of(exception, facts);
+    // Where it comes from another process, that is where it was thrown.
+    const auto* remote =
+        facts.remote ? dynamic_cast<const backtrace_text::RemoteCalls*>(facts.remote->calls().get())
+                     : nullptr;
+    const std::vector<os::CodeAddress> calls = remote != nullptr ? remote->places()
+                                               : facts.remote    ? std::vector<os::CodeAddress>()
+                                                                 : backtrace_text::places_of(thrown);
     OArchive archive(buffer);
     const auto save_facts = [&](std::uint64_t hash) {
         archive << hash << facts.name << facts.what << (facts.remote ? facts.remote->pid() : pid)
                 << (facts.remote ? facts.remote->process_name() : std::string(process_name));
+        archive.save_size(calls.size());
+        for (const os::CodeAddress place : calls) archive.put(place);
     };
     const std::size_t before = buffer.size();
     if (kind) {
@@ -269,7 +282,11 @@ inline std::exception_ptr load_exception(std::span<const std::byte> bytes) {
         int pid = 0;
         std::string process_name;
         archive >> hash >> name >> what >> pid >> process_name;
-        RemoteTraceback where(std::move(name), what, pid, std::move(process_name));
+        std::vector<os::CodeAddress> places(archive.load_size(sizeof(os::CodeAddress)));
+        for (os::CodeAddress& place : places) place = archive.get<os::CodeAddress>();
+        std::shared_ptr<const RemoteTraceback::Calls> calls;
+        if (!places.empty()) calls = std::make_shared<backtrace_text::RemoteCalls>(std::move(places));
+        RemoteTraceback where(std::move(name), what, pid, std::move(process_name), std::move(calls));
         if (const auto kind = Registry::instance().find(hash))
             return kind->load(archive, what, std::move(where));
         return std::make_exception_ptr(RemoteError(what, std::move(where)));

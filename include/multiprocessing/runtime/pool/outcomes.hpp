@@ -42,10 +42,12 @@ public:
                                   std::span<const shm::Ticket> tickets = {});
     void close() noexcept { std::atomic_ref(spill_->used).store(open_, std::memory_order_release); }
 
-    /// Writes down an exception.
-    void error(std::uint32_t item, const std::exception_ptr& exception, bool is_last) {
+    /// Writes down an exception, and where it was thrown.
+    void error(std::uint32_t item, const std::exception_ptr& exception, bool is_last,
+               const os::Backtrace& thrown = {}) {
         pickle::Scratch bytes;
-        pickle::dump_exception(exception, *bytes, os::this_pid(), this_process().self->current_name());
+        pickle::dump_exception(exception, *bytes, os::this_pid(), this_process().self->current_name(),
+                               thrown);
         bytes->copy_to(open(item, true, bytes->size(), is_last));
         close();
     }
@@ -114,8 +116,8 @@ public:
 
     template <class R>
     void value(const R& result);
-    void error(const std::exception_ptr& exception) {
-        spills_.error(item_, exception, is_last());
+    void error(const std::exception_ptr& exception, const os::Backtrace& thrown = {}) {
+        spills_.error(item_, exception, is_last(), thrown);
         finished_one();
     }
 

@@ -189,7 +189,7 @@ inline void tell_of_replacement(const ProcessState& dead, const ProcessState& su
 /// Starts another in its place. If there cannot be one the pool breaks down.
 inline bool ProcessEngine::replace(std::uint32_t number, int exitcode) {
     const WorkerSlot::Stage stage = workers_[number].slot->stage;
-    fruitless_deaths_ = stage != WorkerSlot::Stage::ready ? fruitless_deaths_ + 1 : 0;
+    fruitless_deaths_ = stage < WorkerSlot::Stage::ready ? fruitless_deaths_ + 1 : 0;
     // What dies in its initializer will do so again: no respawn loop. Before it there is nothing that
     // the user wrote, so somebody from outside may be at work.
     const std::uint64_t patience =

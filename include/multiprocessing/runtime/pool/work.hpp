@@ -6,6 +6,7 @@
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/backtrace.hpp>
 #include <multiprocessing/pickle/callable.hpp>
 #include <multiprocessing/pickle/message.hpp>
 #include <multiprocessing/runtime/pool/calling.hpp>
@@ -81,6 +82,7 @@ public:
     }
 
     void run(std::uint32_t grain) {
+        const os::WatchedFrame traces_end_here;
         OutcomeWriter outcomes(task_, grain);
         if (unreadable_) {
             fail_rest(outcomes, unreadable_);
@@ -137,8 +139,11 @@ private:
         } catch (const SystemExit&) {
             if (task_.keeps_exit == 0) throw;  // the worker is to end
             outcomes.error(std::current_exception());
+        } catch (const os::ThrowWatch&) {
+            // Never: those that come as far as this clause have their backtrace taken.
         } catch (...) {
-            outcomes.error(std::current_exception());
+            outcomes.error(std::current_exception(), os::last_watched_throw());
+            os::forget_watched_throw();
         }
     }
     static void fail_rest(OutcomeWriter& outcomes, const std::exception_ptr& why) {
