@@ -73,7 +73,7 @@ struct ProcessBackend {
 /// A function is a pointer to one, a captureless lambda, a pointer to a member, a function object
 /// with `serialize`, or `mp::partial(f, args...)`; what cannot travel to a worker does not compile.
 /// Arguments and results are pickled. An array of plain items that is in shared memory already (an
-/// `mp::Array`) is not copied, but read there when its turn comes.
+/// `mp::Array`) is not copied, but read there when its turn comes, by calls that wait and by imap.
 ///
 /// A handle: copies are the same pool; the destructor of the last one is `terminate()`.
 /// *Process safety*: by the process that made it, from any thread. Workers are daemons, ignore

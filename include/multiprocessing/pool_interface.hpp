@@ -332,7 +332,9 @@ auto PoolInterface<Backend>::gather(const TaskOptions& options, F f, Range& item
         throw ValueError("Pool.map(): chunksize is " + std::to_string(chunksize) +
                          ", but must be 0 (automatic) or more");
     }
-    Feeder feeder(engine(), std::move(f), settings(options));
+    auto task_settings = settings(options);
+    task_settings.items_stay = wait_for_room;  // who does not wait may do with them what he likes
+    Feeder feeder(engine(), std::move(f), task_settings);
     auto state = std::make_shared<AsyncState<Gathered>>(held_->engine);
     const auto job = std::make_shared<MapJob<R, Gathering<R>>>(state);
     Engine& pool = engine();

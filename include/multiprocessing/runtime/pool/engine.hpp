@@ -51,6 +51,7 @@ struct TaskSettings {
     std::chrono::nanoseconds grace{0};    // from one way of asking it to stop to the next
     std::uint32_t retries = 0;            // after deaths
     bool may_be_stopped = true;           // though it runs: when it is cancelled
+    bool items_stay = true;               // where they are until the call has ended
 };
 
 /// What a worker says of its work, beside what is known already.

@@ -139,9 +139,9 @@ void ProcessFeeder<calling, F, Item>::give_array(const std::shared_ptr<Job>& job
     const Item* const items = std::to_address(next);
     Draft draft;
     begin(draft);
-    // What is in shared memory is read there.
+    // What is in shared memory, and stays there, is read there.
     const shm::Arena& arena = shm::Arena::instance();
-    const bool is_shared = arena.contains(items);
+    const bool is_shared = settings_.items_stay && arena.contains(items);
     const std::size_t bytes = is_shared ? 0 : count * sizeof(Item);
     Task& task = make(draft, count, grain, bytes);
     if (is_shared) {
