@@ -7,6 +7,7 @@
 #include <multiprocessing/process.hpp>
 
 #include "chaos/pipes.hpp"
+#include "chaos/pool.hpp"
 #include "chaos/queues.hpp"
 #include "chaos/sync_condition.hpp"
 #include "chaos/sync_locks.hpp"
@@ -45,6 +46,7 @@ constexpr Length short_one{500};
 constexpr Round rounds[] = {
     {"queues", chaos::queue_round, Length(1200), false},
     {"pipes", chaos::pipe_round, Length(1200), false},
+    {"pool", chaos::pool_round, Length(1200), false},
     {"lock", sync_round<chaos::LockDrill<mp::Lock>>, short_one},
     {"rlock", sync_round<chaos::LockDrill<mp::RLock>>, short_one},
     {"semaphore", sync_round<chaos::SignalDrill>, short_one},
