@@ -140,13 +140,41 @@ The same with `recv_bytes_into`, which uses one buffer again.""",
 `send` and `recv` of a `std::vector<double>`; in CPython of an `array.array('d')`.""",
                 {"cpython": 8}),
     ]),
-    Group("Pools", "", [
+    Group("Pools", """\
+A `Pool`, or a `ProcessPoolExecutor`, of two workers that has done something before. Where the limit is
+something else than the same work by bare processes it says so.""", [
         Subject("pool.map of 10^6 squares", """\
-`map` of a function that squares over 10⁶ ints with two workers. The limit is a loop in one process."""),
-        Subject("pool.apply round trip", """\
-`apply` of that function, one call after the other. The limit is a byte through two pipes and back."""),
+`map` of a function that squares over 10⁶ ints. The limit is a loop in one process, which neither hands
+them over nor takes them back.""",
+                {"cpython": 20}),
         Subject("pool.imap_unordered, chunks of 1", """\
-`imap_unordered` over 50,000 ints, each a task of its own."""),
+`imap_unordered` of that function, each int a task of its own.""",
+                {"cpython": 20}),
+        Subject("pool.imap, chunks of 1", """\
+The same in order.""",
+                {"cpython": 20}),
+        Subject("pool.apply round trip", """\
+`apply` of that function, one call after the other. The limit is two processes that wake each other by a
+futex.""",
+                {"limit": 1 / 1.5}),
+        Subject("pool start, close, join", """\
+A pool that has nothing to do. The limit is two bare forks and the wait for their end.""",
+                {"limit": 1 / 2}),
+        Subject("pool, 1 MiB results", """\
+`imap_unordered` of a function that makes an array of doubles. The limit is a process that makes them and
+copies them into memory from which another copies them out.""",
+                {"limit": 1 / 1.5}),
+        Subject("pool.map of 100 µs tasks", """\
+Tasks that compute for some 100 µs. The limit is two processes that do half of them each, and talk to
+nobody.""",
+                {"limit": 0.97}),
+        Subject("pool.imap_unordered of 100 µs tasks", """\
+The same, each a task of its own whose result is taken when it comes."""),
+        Subject("executor.submit, many", """\
+`submit` of the function that squares, again and again, then the results.""",
+                {"cpython": 30}),
+        Subject("executor.submit and result", """\
+One after the other."""),
     ]),
     Group("Locks and signals", """\
 The limits are bare: a robust `pthread_mutex` shared between processes, a `std::atomic`, a futex, a

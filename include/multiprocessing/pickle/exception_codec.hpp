@@ -124,13 +124,15 @@ template <>
 struct ExceptionCodec<SystemExit> {
     static void save(OArchive& archive, const SystemExit& exit) {
         archive.put(exit.code());
-        save_value(archive, exit.message());
+        archive.put(static_cast<std::uint8_t>(exit.message().has_value()));
+        if (exit.message()) save_value(archive, *exit.message());
     }
     static SystemExit load(IArchive& archive, const std::string&) {
         const auto code = archive.get<int>();
-        std::optional<std::string> message;
+        if (archive.get<std::uint8_t>() == 0) return SystemExit(code);
+        std::string message;
         load_value(archive, message);
-        return message ? SystemExit(std::move(*message)) : SystemExit(code);
+        return SystemExit(std::move(message));
     }
 };
 

@@ -8,14 +8,14 @@
 #include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/os/signals.hpp>
-#include <multiprocessing/pool_stats.hpp>
 #include <multiprocessing/runtime/exit.hpp>
+#include <multiprocessing/runtime/pool/awaited.hpp>
 #include <multiprocessing/runtime/pool/job.hpp>
+#include <multiprocessing/runtime/pool/task_settings.hpp>
 #include <multiprocessing/runtime/report.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
 #include <multiprocessing/runtime/wait_until.hpp>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -32,74 +32,6 @@
 #include <vector>
 
 namespace multiprocessing::runtime::pool {
-
-/// What somebody waits for, who may have to bring it about himself.
-class Awaited {
-public:
-    Awaited() = default;
-    Awaited(const Awaited&) = delete;
-    Awaited& operator=(const Awaited&) = delete;
-    virtual ~Awaited() = default;
-    [[nodiscard]] virtual bool ready() const noexcept = 0;
-    /// Sleeps until it is ready or the deadline has passed; whether it was.
-    virtual bool sleep(os::Deadline deadline) const = 0;
-};
-
-/// What a call is given beside its items.
-struct TaskSettings {
-    std::chrono::nanoseconds timeout{0};  // of one item; 0: none
-    std::chrono::nanoseconds grace{0};    // from one way of asking it to stop to the next
-    std::uint32_t retries = 0;            // after deaths
-    bool may_be_stopped = true;           // though it runs: when it is cancelled
-    bool items_stay = true;               // where they are until the call has ended
-};
-
-/// What a worker says of its work, beside what is known already.
-inline void add_to(WorkerStats& stats, const WorkerTally& tally) {
-    const auto nanoseconds = [](std::uint64_t count) {
-        return std::chrono::nanoseconds(static_cast<std::int64_t>(count));
-    };
-    stats.tasks += tally.tasks.load();
-    stats.items += tally.items.load();
-    stats.busy += nanoseconds(tally.busy.load());
-    stats.waiting += nanoseconds(tally.waiting.load());
-    if (const std::uint64_t ready = tally.ready.load(); ready != 0) {
-        stats.start_up += nanoseconds(ready - tally.began.load());
-    }
-}
-inline void add_to(PoolStats& stats, const WorkerStats& worker, const WorkerTally& tally) {
-    stats.workers.push_back(worker);
-    stats.tasks += worker.tasks;
-    stats.items += worker.items;
-    stats.deaths += worker.deaths;
-    for (const SlowTask& slow : tally.slowest) {
-        const std::uint64_t taken = slow.nanoseconds.load();
-        if (taken == 0) continue;
-        stats.slowest.push_back({std::chrono::nanoseconds(static_cast<std::int64_t>(taken)),
-                                 worker.worker_id, slow.first.load(), slow.count.load()});
-    }
-    const auto longer = [](const SlowTaskStats& a, const SlowTaskStats& b) {
-        return a.duration > b.duration;
-    };
-    std::sort(stats.slowest.begin(), stats.slowest.end(), longer);
-    stats.slowest.resize(std::min(stats.slowest.size(), tally.slowest.size()));
-}
-
-/// The outcome of an item that took too long.
-[[nodiscard]] inline std::exception_ptr task_timeout(std::uint64_t item, const TaskSettings& settings,
-                                                     const std::string& worker) {
-    const double seconds = std::chrono::duration<double>(settings.timeout).count();
-    return std::make_exception_ptr(TaskTimeoutError(
-        "item " + std::to_string(item) + " of the job took longer than the " + std::to_string(seconds) +
-        " s that its timeout allows; " + worker + " is told to stop"));
-}
-
-/// Makes the exception that a job ends with: where several end with it each has its own if its text says
-/// so, or all the same.
-using Failure = std::function<std::exception_ptr()>;
-[[nodiscard]] inline Failure always(std::exception_ptr exception) {
-    return [exception = std::move(exception)] { return exception; };
-}
 
 /// A pool. Lives in a shared_ptr, which its thread has too.
 class Engine : public std::enable_shared_from_this<Engine> {
@@ -427,82 +359,6 @@ inline void Engine::break_down(const Failure& failure) {
     fail_all(failure, true);
 }
 
-inline void Engine::start_thread() {
-    {
-        const os::BlockSignals for_the_thread;
-        const std::lock_guard lock(mutex_);  // it asks who it is
-        thread_ = std::thread([self = shared_from_this()] { self->run(); });
-        thread_id_ = thread_.get_id();
-    }
-    // Before the children are ended, or the thread would replace them.
-    constexpr int before_others = 15;
-    at_exit_ = register_exit(
-        [weak = weak_from_this()] {
-            if (const auto pool = weak.lock()) pool->end_at_exit();
-        },
-        before_others);
-}
-
-inline void Engine::end_at_exit() noexcept {
-    if (!finishes_at_exit_ || is_foreign()) return terminate();
-    std::unique_lock lock(mutex_);
-    if (phase_ == Phase::running) phase_ = Phase::closing;
-    joined_ = true;  // what would give it more has no thread left to do so
-    wake();
-    ended_.wait(lock, [this] { return phase_ == Phase::ended; });
-}
-
-inline void Engine::run() noexcept {
-    {
-        const std::lock_guard until_it_is_known(mutex_);
-    }
-    try {
-        serve();
-    } catch (...) {
-        report_current_exception();
-        fail_all(always(std::current_exception()), true);
-    }
-    const Failure failure =
-        broken() ? broken_
-                 : always(std::make_exception_ptr(
-                       CancelledError("the pool was terminated before the task ended")));
-    fail_all(failure, true);  // at once, for workers may take their time to end
-    end_workers();
-    fail_all(failure, false);
-    {
-        const std::lock_guard lock(mutex_);
-        defers_ = false;
-    }
-    run_deferred();
-    const std::lock_guard lock(mutex_);
-    phase_ = Phase::ended;
-    ended_.notify_all();
-}
-
-inline void Engine::serve() {
-    for (;;) {
-        run_deferred();
-        attend();
-        {
-            const std::lock_guard lock(mutex_);
-            if (phase_ == Phase::terminating) return;
-            // Who still reads input may give more.
-            const bool all_given = feeders_ == 0 && (streams_.empty() || joined_);
-            if (phase_ == Phase::closing && all_given && is_idle() && deferred_.empty()) break;
-        }
-        sleep();
-    }
-    see_workers_off();
-}
-
-inline void Engine::run_deferred() {
-    std::vector<std::function<void()>> functions;
-    {
-        const std::lock_guard lock(mutex_);
-        functions.swap(deferred_);
-    }
-    for (const auto& function : functions) function();
-    if (!functions.empty()) deferred_done();
-}
-
 }  // namespace multiprocessing::runtime::pool
+
+#include <multiprocessing/runtime/pool/engine_thread.hpp>
