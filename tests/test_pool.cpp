@@ -67,6 +67,10 @@ int append_and_sum(std::vector<int>& v) {
     return sum;
 }
 int scale(int factor, int x) { return factor * x; }
+const std::string& name_of_the_weekday(int day) {
+    static const std::vector<std::string> names{"Monday", "Tuesday", "Wednesday"};
+    return names.at(static_cast<std::size_t>(day));
+}
 
 int wait_then_square(const mp::Event& go, int x) {
     go.wait();
@@ -358,6 +362,14 @@ TEST_CASE("map takes any chunksize but a negative one", "[pool]") {
     CHECK_THROWS_AS(pool.map_async(square, {1}, -1), mp::ValueError);
 }
 
+TEST_CASE("what a function returns by reference is copied", "[pool]") {
+    const mp::Pool pool(1);
+    const mp::ThreadPool threads(1);
+    CHECK(pool.apply(name_of_the_weekday, 1) == "Tuesday");
+    CHECK(pool.map(name_of_the_weekday, {0, 2}) == std::vector<std::string>{"Monday", "Wednesday"});
+    CHECK(threads.apply(name_of_the_weekday, 1) == "Tuesday");
+}
+
 TEST_CASE("starmap spreads tuples and pairs", "[pool][fork][spawn]") {
     const auto ctx = contexts();
     const mp::Pool pool = ctx.Pool(2);
@@ -512,6 +524,28 @@ TEST_CASE("imap reads its input as results are taken", "[pool]") {
     }
     pool.close();
     pool.join();
+}
+
+TEST_CASE("an endless imap takes no more memory the longer it goes on", "[pool][memory]") {
+    const mp::Pool pool(2);
+    const auto text = [](int x) { return std::string(static_cast<std::size_t>(x % 300), 'x'); };
+    int ints_read = 0;
+    int texts_read = 0;
+    const auto ints = pool.imap_unordered(square, Numbers(&ints_read));
+    const auto texts = pool.imap(text, Numbers(&texts_read));
+    const auto take = [](const auto& results, int count) {
+        for (int i = 0; i < count; ++i) static_cast<void>(results.next(30));
+    };
+    // Until the input is read as far ahead as it will be.
+    take(ints, 20'000);
+    take(texts, 20'000);
+    const auto before = support::shared_bytes();
+    take(ints, 50'000);
+    take(texts, 50'000);
+    CHECK(support::shared_bytes() < before + (std::uint64_t{1} << 20));
+    constexpr int most_ahead = 1024;
+    CHECK(ints_read <= 70'000 + most_ahead);
+    CHECK(texts_read <= 70'000 + most_ahead);
 }
 
 TEST_CASE("imap throws in its place and goes on", "[pool]") {
