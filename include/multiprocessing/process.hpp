@@ -111,7 +111,7 @@ public:
 
     /// What the child does: calls the target. A derived class overrides it; its objects are to be
     /// started themselves, for a Process that is copied from one has no other run() than this.
-    virtual void run();
+    inline virtual void run();
 
     /// Starts the child. The target and its arguments are destroyed in this process afterwards.
     /// *Throws* AssertionError when it has been started before, when another process made it, when
@@ -162,7 +162,7 @@ public:
 
 protected:
     /// Writes what a spawned child is to run: the target, here. See `Spawnable`.
-    virtual void save_target(pickle::OArchive& archive) const;
+    inline virtual void save_target(pickle::OArchive& archive) const;
 
 private:
     friend class runtime::ProcessAccess;

@@ -65,7 +65,7 @@ public:
     /// What is written for it in the process whose server it is to be.
     static void save(pickle::OArchive& archive, const os::Fd& control, const Key& key);
 
-    void run() override;
+    inline void run() override;
     void save(pickle::OArchive&) const override {}
 
 private:

@@ -79,7 +79,7 @@ public:
     FutureState() = default;
     FutureState(const FutureState&) = delete;
     FutureState& operator=(const FutureState&) = delete;
-    virtual ~FutureState();
+    inline virtual ~FutureState();
 
     // Acquire: who sees that it is done sees the outcome, which does not change any more.
     [[nodiscard]] FuturePhase phase() const noexcept {

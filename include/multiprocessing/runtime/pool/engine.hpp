@@ -45,7 +45,7 @@ public:
 
     /// Waits until it is ready or the deadline has passed; whether it was. Throws AssertionError for who
     /// would wait for ever.
-    virtual bool wait(const Awaited& awaited, os::Deadline deadline);
+    inline virtual bool wait(const Awaited& awaited, os::Deadline deadline);
     /// Takes in what has come, if nobody else does.
     virtual void look() {}
     /// Takes back the tasks of a job that nobody has begun, asks those who are at others to stop, and

@@ -93,9 +93,11 @@ public:
     /// No new work, what waits is given up, and all workers are sent a signal.
     void end_by(int signal);
 
-    bool wait(const Awaited& awaited, os::Deadline deadline) override;
-    void look() override;
-    bool cancel(const std::shared_ptr<Job>& job) override;
+    // Inline here, as all that is virtual is in a header: a first one that is not would have each file that
+    // includes it compile the whole class.
+    inline bool wait(const Awaited& awaited, os::Deadline deadline) override;
+    inline void look() override;
+    inline bool cancel(const std::shared_ptr<Job>& job) override;
 
 private:
     struct Worker {
@@ -182,12 +184,12 @@ private:
     [[nodiscard]] GivenPointer task_in_hand(std::uint32_t number, std::uint64_t& run) const;
 
     // Engine's.
-    void attend() override;
+    inline void attend() override;
     [[nodiscard]] bool is_idle() const override { return given_.empty(); }
-    void sleep() override;
-    void see_workers_off() override;
-    void end_workers() override;
-    void fail_all(const Failure& failure, bool workers_run) override;
+    inline void sleep() override;
+    inline void see_workers_off() override;
+    inline void end_workers() override;
+    inline void fail_all(const Failure& failure, bool workers_run) override;
     void wake() noexcept override { channel_.doorbell().ring(); }
     void deferred_done() noexcept override { rouse_reader(); }
 

@@ -41,7 +41,7 @@ public:
         : Engine(threads, finishes_at_exit), initializer_(std::move(initializer)) {}
 
     void submit(std::shared_ptr<LocalTask> task);
-    bool cancel(const std::shared_ptr<Job>& job) override;
+    inline bool cancel(const std::shared_ptr<Job>& job) override;  // see ProcessEngine
     /// Takes a task back if nobody has begun it; whether that is so.
     bool take_back(const std::shared_ptr<LocalTask>& task);
     [[nodiscard]] bool has_begun(const std::shared_ptr<LocalTask>& task) const {
@@ -82,12 +82,12 @@ private:
     }
     void items_done(const TaskPointer& task, std::uint32_t items, std::vector<std::shared_ptr<Job>>& told);
 
-    void attend() override;
+    inline void attend() override;
     [[nodiscard]] bool is_idle() const override { return given_ == 0; }
-    void sleep() override;
+    inline void sleep() override;
     void see_workers_off() override { end_workers(); }
-    void end_workers() override;
-    void fail_all(const Failure& failure, bool workers_run) override;
+    inline void end_workers() override;
+    inline void fail_all(const Failure& failure, bool workers_run) override;
     void wake() noexcept override {
         {
             const std::lock_guard lock(nap_);
