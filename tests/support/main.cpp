@@ -2,17 +2,14 @@
 //
 // The main function of every test program: spawned children become what they are to be, the rest is
 // Catch2's, with the guard around each case.
-#define CATCH_CONFIG_RUNNER
-// A child that a signal ends must end by it at once, not write a test report first.
-#define CATCH_CONFIG_NO_POSIX_SIGNALS
-#if __has_include(<catch2/catch_session.hpp>)
-#include <catch2/catch_session.hpp>
-#include <catch2/internal/catch_fatal_condition_handler.hpp>
-#endif
-
 #include <multiprocessing/process.hpp>
 #include <support/guard.hpp>
 #include <support/listener.hpp>
+#include <support/session.hpp>
+
+#if CATCH_VERSION_MAJOR >= 3
+#include <catch2/internal/catch_fatal_condition_handler.hpp>
+#endif
 
 #include <csignal>
 #include <iostream>
@@ -95,6 +92,6 @@ int main(int argc, char* argv[]) {
     keep_catch_handlers_from_children();
     support::warm_up();
     guard();
-    const int failed = Catch::Session().run(argc, argv);
+    const int failed = support::run_session(argc, argv);
     return failed == 0 && !guard().satisfied() ? 1 : failed;
 }
