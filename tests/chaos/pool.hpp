@@ -298,7 +298,7 @@ void PoolRound::kill_until(Dice& dice, Over over) {
         const std::uint64_t progress = progress_;
         in_vain = std::exchange(before, progress) == progress ? in_vain + 1 : 0;
         if (in_vain < most_in_vain) kill_some(dice);
-        if (plan_.resizes && at_work_ == plan_.callers && dice.once_in(20)) {
+        if (plan_.resizes && !stop_ && dice.once_in(20)) {
             pool_.resize(static_cast<int>(1 + dice.below(4)));
         }
         if (watch_.look(progress) < hang) continue;
