@@ -591,6 +591,27 @@ TEST_CASE("what the input range throws is thrown", "[pool]") {
     pool.join();
 }
 
+TEST_CASE("all chunks before an item that cannot be read are run", "[pool]") {
+    mp::register_exception<Refused>();
+    const mp::Pool pool(2);
+    const int chunksize = GENERATE(1, 3, 50);
+    int read = 0;
+    for (int bad = 0; bad < 40; ++bad) {
+        CAPTURE(bad);
+        const int whole = bad - bad % chunksize;  // what is read of the last chunk goes with it
+        const auto of_numbers = outcomes_of(pool.imap(square, Numbers(&read, bad), chunksize));
+        CHECK(of_numbers.values == squares(whole));
+        CHECK(of_numbers.other == 1);
+        // One that cannot be written down is the same.
+        std::vector<Fragile> items(45);
+        items[static_cast<std::size_t>(bad)].write = 1;
+        const auto of_objects = outcomes_of(pool.imap_unordered(take_fragile, items, chunksize));
+        CHECK(of_objects.values.size() == static_cast<std::size_t>(whole));
+        CHECK(of_objects.other == 1);
+        CHECK_THROWS_AS(pool.map(square, Numbers(&read, bad), chunksize), Refused);
+    }
+}
+
 TEST_CASE("callbacks run before get() returns, late ones at once", "[pool]") {
     const mp::Pool pool(2);
     const mp::Event go;
