@@ -9,6 +9,7 @@
 #include <multiprocessing/runtime/future_waiter.hpp>
 
 #include <cstddef>
+#include <exception>
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -32,8 +33,9 @@ public:
     ~FutureGroup();
 
     /// Waits until `count` of those not given out are done, or one of all has failed, if that is
-    /// enough.
+    /// enough. *Throws* AssertionError for who would wait for ever.
     void wait(std::size_t count, bool or_failure, os::Deadline deadline) {
+        check_may_wait(count, deadline);
         waiter_.wait(count, or_failure, deadline);
     }
     /// The next that is done; nullptr when all have been given out. *Throws* TimeoutError.
@@ -46,11 +48,19 @@ private:
     };
     /// One that is done now, or nullptr.
     std::shared_ptr<FutureState> take();
+    void check_may_wait(std::size_t count, os::Deadline deadline) const {
+        if (in_vain_ != 0 && deadline.is_never() && left_ - in_vain_ < count) {
+            std::rethrow_exception(why_in_vain_);
+        }
+    }
 
     // Before the waiter, which may have their watches at the end.
     std::vector<Member> members_;
     FutureWaiter waiter_;
     std::size_t left_;
+    // For which this thread would wait for ever.
+    std::size_t in_vain_ = 0;
+    std::exception_ptr why_in_vain_{};
 };
 
 /// Waits for futures, each of them there once.
@@ -90,6 +100,13 @@ inline FutureGroup::FutureGroup(FutureStates futures)
     for (Member* member : pending) {
         if (!member->state->add(member->watch)) {
             waiter_.add_done(member->watch, member->state->failed());
+            continue;
+        }
+        try {
+            member->state->check_may_wait(os::Deadline::never());
+        } catch (const AssertionError&) {
+            ++in_vain_;
+            why_in_vain_ = std::current_exception();
         }
     }
 }
@@ -111,7 +128,7 @@ inline std::shared_ptr<FutureState> FutureGroup::take() {
 inline std::shared_ptr<FutureState> FutureGroup::next(os::Deadline deadline) {
     if (left_ == 0) return nullptr;
     if (auto state = take()) return state;
-    if (!deadline.is_passed()) waiter_.wait(1, false, deadline);
+    if (!deadline.is_passed()) wait(1, false, deadline);
     if (auto state = take()) return state;
     throw TimeoutError(std::to_string(left_) + " (of " + std::to_string(members_.size()) +
                        ") futures unfinished");

@@ -43,6 +43,8 @@ public:
     virtual bool revoke() = 0;
     /// Has a worker begun it?
     virtual bool begun() = 0;
+    /// *Throws* AssertionError in a thread, or a process, that would wait for it in vain.
+    virtual void check_may_wait([[maybe_unused]] os::Deadline deadline) const {}
 };
 
 /// In this order: those from `cancelled` on are the end.
@@ -94,8 +96,12 @@ public:
     /// `<Future at 0x55d0 state=finished returned int>`
     [[nodiscard]] std::string describe() const;
 
-    /// Whether it is done, at the deadline at the latest.
+    /// Whether it is done, at the deadline at the latest. *Throws* as check_may_wait().
     bool wait(os::Deadline deadline);
+    /// *Throws* AssertionError if it would never be done while this thread waits.
+    void check_may_wait(os::Deadline deadline) const {
+        if (const auto asked = source()) asked->check_may_wait(deadline);
+    }
     /// Waits, and throws where there is no outcome: TimeoutError, CancelledError. `call` is named.
     void wait_for_outcome(const Timeout& timeout, const char* call);
 
@@ -207,6 +213,7 @@ inline bool FutureState::running() const {
 inline bool FutureState::wait(os::Deadline deadline) {
     if (done()) return true;
     if (deadline.is_passed()) return false;
+    check_may_wait(deadline);
     // The watch first: the waiter may have it at the end.
     FutureWatch watch;
     FutureWaiter waiter;

@@ -7,6 +7,7 @@
 #include <multiprocessing/concurrent/futures/zip.hpp>
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/os/clock.hpp>
+#include <multiprocessing/os/process.hpp>
 #include <multiprocessing/runtime/pool/calling.hpp>
 #include <multiprocessing/runtime/pool/chunks.hpp>
 #include <multiprocessing/runtime/pool/engine.hpp>
@@ -80,7 +81,12 @@ private:
         os::Deadline deadline;
         bool closed = false;
 
-        ~Shared() { close(); }
+        ~Shared() {
+            try {
+                close();
+            } catch (const AssertionError&) {  // in a forked child, whose it is not
+            }
+        }
         void close() {
             if (!std::exchange(closed, true)) engine->cancel(job);
         }
@@ -106,6 +112,8 @@ private:
 
 /// The interface of all executors. A handle: copies are the same executor; the destructor of the last
 /// one is `shutdown(true)`. *Thread safety*: all calls may come from several threads.
+/// *Fork and spawn*: of the process that made it; in a forked child all calls throw AssertionError, and
+/// the destructor does nothing.
 template <class Backend>
 class Executor {
     using Calling = runtime::pool::Calling;
@@ -133,6 +141,7 @@ public:
     /// No new calls; workers leave when those there are have been made. Waits for that, if asked to.
     /// With cancel_futures what nobody has begun is cancelled.
     void shutdown(bool wait = true, bool cancel_futures = false) const {
+        shared_->check_own();
         shared_->shut_down(wait, cancel_futures);
     }
     void shutdown(ShutdownOptions options) const { shutdown(options.wait, options.cancel_futures); }
@@ -144,11 +153,13 @@ protected:
 
     /// The engine, if there has been anything to do yet.
     [[nodiscard]] std::shared_ptr<Engine> engine() const {
+        shared_->check_own();
         const std::lock_guard lock(shared_->mutex);
         return shared_->engine;
     }
     /// No new calls; nobody waits. Returns the engine if there is one.
     [[nodiscard]] std::shared_ptr<Engine> shut_down_now() const {
+        shared_->check_own();
         const std::lock_guard lock(shared_->mutex);
         shared_->is_shut_down = true;
         return shared_->engine;
@@ -160,6 +171,10 @@ private:
         Shared(const Shared&) = delete;
         Shared& operator=(const Shared&) = delete;
         ~Shared() {
+            if (is_foreign()) {
+                if (engine) engine->abandon();
+                return;
+            }
             const bool before = is_shut_down;
             shut_down(false, false);
             // Who has said that he does not wait does not.
@@ -168,9 +183,20 @@ private:
 
         /// The engine to give a call to. It is started for the first.
         std::shared_ptr<Engine> working_engine();
+        /// Calls it, which throws ValueError if the engine takes no more. Throws why that is.
+        template <class Begin>
+        static void ask(const Engine& engine, Begin begin);
+        [[noreturn]] static void throw_shut_down() {
+            throw std::runtime_error(std::string(Backend::name) +
+                                     ": cannot schedule new futures after shutdown");
+        }
         void shut_down(bool wait, bool cancel_futures);
+        [[nodiscard]] bool is_foreign() const noexcept { return creator != os::this_pid(); }
+        /// Before the mutex is asked for, which a thread may have held that is not in a forked child.
+        void check_own() const;
 
         const Start start;
+        const int creator = os::this_pid();
         std::mutex mutex;
         std::shared_ptr<Engine> engine;
         bool is_shut_down = false;
@@ -219,18 +245,36 @@ private:
 };
 
 template <class Backend>
-std::shared_ptr<typename Executor<Backend>::Engine> Executor<Backend>::Shared::working_engine() {
-    const std::lock_guard lock(mutex);
-    if (is_shut_down) {
-        throw std::runtime_error(std::string(Backend::name) +
-                                 ": cannot schedule new futures after shutdown");
+void Executor<Backend>::Shared::check_own() const {
+    if (is_foreign()) {
+        throw AssertionError(std::string("a ") + Backend::name +
+                             " can be used by the process that made it only (pid " +
+                             std::to_string(creator) + ")");
     }
+}
+
+template <class Backend>
+std::shared_ptr<typename Executor<Backend>::Engine> Executor<Backend>::Shared::working_engine() {
+    check_own();
+    const std::lock_guard lock(mutex);
+    if (is_shut_down) throw_shut_down();
     if (!engine) {
         engine = start();
         engine->begin_service();  // nobody waits for futures but the pool's thread
     }
     if (const auto why = engine->broken()) std::rethrow_exception(why);
     return engine;
+}
+
+template <class Backend>
+template <class Begin>
+void Executor<Backend>::Shared::ask(const Engine& engine, Begin begin) {
+    try {
+        begin();
+    } catch (const ValueError&) {  // since a moment ago, or because the process ends
+        if (const auto why = engine.broken()) std::rethrow_exception(why);
+        throw_shut_down();
+    }
 }
 
 template <class Backend>
@@ -264,7 +308,7 @@ auto Executor<Backend>::submit(F f, Args&&... args) const {
 
     const std::shared_ptr<Engine> engine = shared_->working_engine();
     const auto cell = std::make_shared<runtime::FutureCell<R>>();
-    engine->begin_feeding();
+    Shared::ask(*engine, [&] { engine->begin_feeding(); });
     const EndFeeding at_end{*engine};
     try {
         Feeder feeder(*engine, std::move(f), Backend::settings());
@@ -305,7 +349,7 @@ auto Executor<Backend>::map(const MapOptions& options, F f, Ranges&&... ranges) 
     const auto job = std::make_shared<StreamJob<Feeder, Source>>(
         engine, std::move(feeder), Source(std::in_place, std::forward<Ranges>(ranges)...), chunk, true,
         ReadAhead(ahead, is_fixed));
-    job->begin();
+    Shared::ask(*engine, [&] { job->begin(); });
     return MapResults<typename Feeder::R>(job, engine, deadline);
 }
 

@@ -57,7 +57,9 @@ public:
     Future() : state_(std::make_shared<State>()) {}
 
     /// Waits, and returns a copy of the result or throws the exception that it ended with.
-    /// *Throws* CancelledError if it was cancelled; TimeoutError when the time is over.
+    /// *Throws* CancelledError if it was cancelled; TimeoutError when the time is over; AssertionError
+    /// where it would wait in vain: in a callback, for another future of the same processes, and in a
+    /// forked child.
     R result(Timeout timeout = {}) const&;
     /// The same; moves the result out, which other handles of it have no more then.
     R result(Timeout timeout = {}) &&;

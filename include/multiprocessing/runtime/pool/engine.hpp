@@ -71,7 +71,7 @@ public:
 
     /// Throws AssertionError in a process forked from the pool's.
     void check_own() const;
-    /// Throws AssertionError in the pool's thread, which would wait for itself.
+    /// Throws AssertionError in a thread that would wait for itself, too: in a callback.
     void check_may_wait() const;
 
     void close();
@@ -130,12 +130,16 @@ protected:
     /// The pool can do no more work: every job, and every one to come, ends with the exception.
     void break_down(const Failure& failure);
     void break_down(const std::exception_ptr& exception) { break_down(always(exception)); }
+    /// No task can be given any more, though those that there are go on. With the mutex held.
+    void refuse_more() noexcept { refuses_ = true; }
     /// Why no task can be given, if so. With the mutex held.
     [[nodiscard]] std::exception_ptr refusal() const;
     [[nodiscard]] bool is_foreign() const noexcept { return creator_ != os::this_pid(); }
     [[nodiscard]] bool is_own_thread() const noexcept {
         return std::this_thread::get_id() == thread_id_;
     }
+    /// Is this the thread that takes in outcomes, so that none would come while it waits?
+    [[nodiscard]] virtual bool brings_outcomes() const noexcept { return is_own_thread(); }
     /// A thread that the pool waits for at its end.
     [[nodiscard]] virtual bool is_crew_thread() const noexcept { return false; }
 
@@ -154,6 +158,7 @@ private:
 
     std::condition_variable ended_;
     bool joined_ = false;
+    bool refuses_ = false;
     std::uint64_t feeders_ = 0;
     std::unordered_map<const Job*, std::weak_ptr<Job>> streams_;
     std::vector<std::function<void()>> deferred_;
@@ -228,9 +233,9 @@ inline void Engine::check_own() const {
 
 inline void Engine::check_may_wait() const {
     check_own();
-    if (is_own_thread()) {
+    if (brings_outcomes()) {
         throw AssertionError("a callback runs in the thread that brings the pool's results, and so "
-                             "cannot wait for them: use AsyncResult.then(), or another thread");
+                             "cannot wait for them: add another callback, or use another thread");
     }
 }
 
@@ -244,6 +249,9 @@ inline std::exception_ptr Engine::refusal() const {
     if (broken_) return broken_();
     if (phase_ == Phase::terminating || phase_ == Phase::ended) {
         return std::make_exception_ptr(CancelledError("the pool was terminated"));
+    }
+    if (refuses_) {
+        return std::make_exception_ptr(CancelledError("what nobody had begun was cancelled"));
     }
     return nullptr;
 }
@@ -333,17 +341,17 @@ inline void Engine::abandon() noexcept {
         thread_.detach();  // the end of the process will wait for it, by the exit function
         return;
     }
-    unregister_exit(at_exit_);
     if (thread_.joinable()) thread_.join();
 }
 
 inline void Engine::let_finish(bool wait) noexcept {
     if (is_foreign()) return abandon();
-    if (wait && !is_own_thread() && !is_crew_thread()) {
+    if (wait && !brings_outcomes() && !is_crew_thread()) {
         std::unique_lock lock(mutex_);
+        joined_ = true;  // who waits here may be the one that was to take what is read as it is taken
+        wake();
         ended_.wait(lock, [this] { return phase_ == Phase::ended; });
         lock.unlock();
-        unregister_exit(at_exit_);
         if (thread_.joinable()) thread_.join();
     } else if (thread_.joinable()) {
         thread_.detach();  // as above

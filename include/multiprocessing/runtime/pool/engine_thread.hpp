@@ -17,6 +17,7 @@ inline void Engine::start_thread() {
     }
     // Before the children are ended, or the thread would replace them.
     constexpr int before_others = 15;
+    const std::lock_guard lock(mutex_);
     at_exit_ = register_exit(
         [weak = weak_from_this()] {
             if (const auto pool = weak.lock()) pool->end_at_exit();
@@ -56,6 +57,7 @@ inline void Engine::run() noexcept {
     }
     run_deferred();
     const std::lock_guard lock(mutex_);
+    unregister_exit(at_exit_);  // the thread may be all that is left of the pool
     phase_ = Phase::ended;
     ended_.notify_all();
 }
@@ -68,7 +70,7 @@ inline void Engine::serve() {
             const std::lock_guard lock(mutex_);
             if (phase_ == Phase::terminating) return;
             // Who still reads input may give more.
-            const bool all_given = feeders_ == 0 && (streams_.empty() || joined_);
+            const bool all_given = feeders_ == 0 && (streams_.empty() || joined_ || refuses_);
             if (phase_ == Phase::closing && all_given && is_idle() && deferred_.empty()) break;
         }
         sleep();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/runtime/future_state.hpp>
 #include <multiprocessing/runtime/pool/engine.hpp>
 #include <multiprocessing/runtime/pool/job.hpp>
@@ -11,6 +12,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <utility>
 
 namespace multiprocessing::runtime::pool {
@@ -29,6 +31,7 @@ public:
         unless_done([&] { cell_->set_exception(std::move(exception)); });
     }
     void task_done(std::uint64_t) override {}
+    void taken_back(std::uint64_t) override { cell_->mark_cancelled(); }
     bool fail(std::exception_ptr exception) override {
         try {
             std::rethrow_exception(exception);
@@ -62,16 +65,25 @@ public:
         : engine_(std::move(engine)), task_(std::move(task)) {}
     bool revoke() override {
         const auto engine = engine_.lock();
-        return engine && engine->take_back(task_);
+        if (!engine) return false;
+        const std::lock_guard lock(mutex_);
+        revoked_ = revoked_ || engine->take_back(task_);
+        return revoked_;
     }
     bool begun() override {
         const auto engine = engine_.lock();
         return engine && engine->has_begun(task_);
     }
+    void check_may_wait(os::Deadline deadline) const override {
+        const auto engine = engine_.lock();
+        if (engine) deadline.is_never() ? engine->check_may_wait() : engine->check_own();
+    }
 
 private:
     const std::weak_ptr<TheEngine> engine_;
     const Task task_;
+    std::mutex mutex_;  // of several who cancel it all are told that it is
+    bool revoked_ = false;
 };
 
 }  // namespace multiprocessing::runtime::pool

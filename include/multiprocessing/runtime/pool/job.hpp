@@ -4,6 +4,7 @@
 // is made of them is said by the classes derived from it.
 #pragma once
 
+#include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/runtime/pool/outcomes.hpp>
 #include <multiprocessing/runtime/pool/progress.hpp>
 
@@ -28,6 +29,10 @@ public:
     /// There will be no more outcomes: the job was cancelled, or the pool has ended. False if it was
     /// over already.
     virtual bool fail(std::exception_ptr exception) = 0;
+    /// An item was taken back that nobody had begun.
+    virtual void taken_back(std::uint64_t item) {
+        error(item, std::make_exception_ptr(CancelledError("the task was cancelled")));
+    }
     /// Gives all of its input that is still to be read, if that has an end.
     virtual void read_to_the_end() {}
 

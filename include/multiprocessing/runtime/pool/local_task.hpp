@@ -63,6 +63,9 @@ public:
         wanted_.store(false, std::memory_order_relaxed);
         return count_ - std::exchange(next_, count_);
     }
+    /// The same, though what has been claimed goes on. The first of them.
+    std::uint32_t take_rest() noexcept { return std::exchange(next_, count_); }
+    [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
     [[nodiscard]] bool is_wanted() const noexcept { return wanted_.load(std::memory_order_relaxed); }
     /// So many items have ended; whether those were the last. With the engine's mutex.
     [[nodiscard]] bool done(std::uint32_t items) noexcept { return (left_ -= items) == 0; }

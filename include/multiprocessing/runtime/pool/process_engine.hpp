@@ -33,6 +33,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <thread>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -88,7 +89,7 @@ public:
     bool take_back(std::uint64_t id);
     /// Has a worker begun it? False if it is over.
     [[nodiscard]] bool has_begun(std::uint64_t id) const;
-    /// Takes back what nobody has begun, which fails.
+    /// Takes back what nobody has begun, and takes no more.
     void cancel_waiting();
     /// No new work, what waits is given up, and all workers are sent a signal.
     void end_by(int signal);
@@ -151,13 +152,21 @@ private:
     void free_task(shm::Ticket ticket) noexcept;
     [[nodiscard]] bool is_picked_up(shm::Ticket ticket) const noexcept;
     static std::size_t withdraw(Given& given) noexcept;
+    static bool withdraw(Grain& grain) noexcept {
+        std::uint32_t waiting = Grain::waiting;
+        return grain.holder.compare_exchange_strong(waiting, Grain::cancelled);
+    }
     /// Of a task that is given.
     [[nodiscard]] static Task& task_of(const Given& given) noexcept {
         return *shm::Arena::payload<Task>(shm::Arena::instance().named(given.block));
     }
 
     // Outcomes: who has the reader's role takes them in.
-    [[nodiscard]] bool try_to_read() noexcept { return !reading_.exchange(true); }
+    [[nodiscard]] bool try_to_read() noexcept {
+        if (reading_.exchange(true)) return false;
+        reader_.store(std::this_thread::get_id(), std::memory_order_relaxed);
+        return true;
+    }
     void stop_reading() noexcept;
     std::size_t take_reports();
     void take_report(const Report& report);
@@ -191,6 +200,9 @@ private:
     inline void end_workers() override;
     inline void fail_all(const Failure& failure, bool workers_run) override;
     void wake() noexcept override { channel_.doorbell().ring(); }
+    [[nodiscard]] bool brings_outcomes() const noexcept override {
+        return is_own_thread() || reader_.load(std::memory_order_relaxed) == std::this_thread::get_id();
+    }
     void deferred_done() noexcept override { rouse_reader(); }
 
     static constexpr std::chrono::nanoseconds least_idle_timeout = std::chrono::milliseconds(10);
@@ -202,6 +214,7 @@ private:
 
     // The reader's role, and who would have it.
     std::atomic<bool> reading_{false};
+    std::atomic<std::thread::id> reader_{};     // who has it
     std::atomic<bool> give_way_{false};         // the pool's thread needs it
     std::atomic<std::uint32_t> waiting_{0};     // callers
 

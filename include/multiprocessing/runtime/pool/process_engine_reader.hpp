@@ -42,6 +42,7 @@ inline void ProcessEngine::look() {
 
 /// Gives the role up. The thread takes it if there are others who wait, or the pool is to end.
 inline void ProcessEngine::stop_reading() noexcept {
+    reader_.store({}, std::memory_order_relaxed);
     reading_.store(false);
     if (give_way_.load()) reading_.notify_all();
     if (is_own_thread()) return;

@@ -103,8 +103,7 @@ inline std::size_t ProcessEngine::withdraw(Given& given) noexcept {
     task.cancelled.store(1);
     std::size_t taken = 0;
     for (Grain& grain : task.all_grains()) {
-        std::uint32_t waiting = Grain::waiting;
-        if (grain.holder.compare_exchange_strong(waiting, Grain::cancelled)) ++taken;
+        if (withdraw(grain)) ++taken;
     }
     return taken;
 }
@@ -149,11 +148,7 @@ inline bool ProcessEngine::take_back(std::uint64_t id) {
         const std::lock_guard lock(mutex_);
         const auto found = given_.find(id);
         if (found == given_.end() || found->second->grains.size() != 1) return false;
-        std::uint32_t waiting = Grain::waiting;
-        if (!task_of(*found->second).all_grains()[0].holder.compare_exchange_strong(waiting,
-                                                                                   Grain::cancelled)) {
-            return false;
-        }
+        if (!withdraw(task_of(*found->second).all_grains()[0])) return false;
         given = found->second;
         outstanding_.fetch_sub(1);
         forget_timeout(*given);
@@ -165,6 +160,7 @@ inline bool ProcessEngine::take_back(std::uint64_t id) {
 }
 
 inline bool ProcessEngine::has_begun(std::uint64_t id) const {
+    if (is_foreign()) return false;
     const std::lock_guard lock(mutex_);
     const auto found = given_.find(id);
     return found != given_.end() &&
@@ -172,17 +168,39 @@ inline bool ProcessEngine::has_begun(std::uint64_t id) const {
 }
 
 inline void ProcessEngine::cancel_waiting() {
-    std::vector<std::uint64_t> ids;
+    struct Chunk {
+        std::shared_ptr<Job> job;
+        std::uint64_t first;
+        std::uint32_t items;
+    };
+    std::vector<Chunk> chunks;
+    std::vector<shm::Ticket> unused;
     {
         const std::lock_guard lock(mutex_);
-        for (const auto& [id, given] : given_) ids.push_back(id);
-    }
-    for (const std::uint64_t id : ids) {
-        const GivenPointer given = find_given(id);
-        if (given && take_back(id)) {
-            given->job->fail(std::make_exception_ptr(CancelledError("the task was cancelled")));
+        refuse_more();
+        for (auto at = given_.begin(); at != given_.end();) {
+            Given& given = *at->second;
+            Task& task = task_of(given);
+            for (std::uint32_t i = 0; i < task.grains; ++i) {
+                if (!withdraw(task.all_grains()[i])) continue;
+                chunks.push_back({given.job, given.base + task.first_of(i), task.items_of(i)});
+                --given.left;
+                outstanding_.fetch_sub(1);
+            }
+            if (given.left != 0) {
+                ++at;
+                continue;
+            }
+            forget_timeout(given);
+            unused.push_back(given.block);
+            at = given_.erase(at);
         }
     }
+    for (const shm::Ticket& block : unused) free_task(block);
+    for (const Chunk& chunk : chunks) {
+        for (std::uint32_t i = 0; i < chunk.items; ++i) chunk.job->taken_back(chunk.first + i);
+    }
+    wake();
 }
 
 inline void ProcessEngine::end_by(int signal) {

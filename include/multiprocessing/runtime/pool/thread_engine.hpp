@@ -45,10 +45,11 @@ public:
     /// Takes a task back if nobody has begun it; whether that is so.
     bool take_back(const std::shared_ptr<LocalTask>& task);
     [[nodiscard]] bool has_begun(const std::shared_ptr<LocalTask>& task) const {
+        if (is_foreign()) return false;
         const std::lock_guard lock(mutex_);
-        return task->has_begun();
+        return task->is_wanted() && task->has_begun();
     }
-    /// Takes back what nobody has begun, which fails.
+    /// Takes back what nobody has begun, and takes no more.
     void cancel_waiting();
     [[nodiscard]] PoolStats stats() const;
     void resize(std::uint32_t threads);
@@ -177,11 +178,13 @@ inline void ThreadEngine::work(Worker& me) noexcept {
         now = monotonic_now();
         me.tally.ran(now - begin, me.task->number_of(first), end - first);
         lock.lock();
-        items_done(std::exchange(me.task, nullptr), end - first, told);
-        if (told.empty()) continue;
+        TaskPointer ended = std::exchange(me.task, nullptr);
+        items_done(ended, end - first, told);
+        if (told.empty()) continue;  // others are at it
         lock.unlock();
         for (const auto& job : told) job->task_done(0);
         told.clear();
+        ended.reset();  // without the mutex, for what it captured may have a handle of this pool
         lock.lock();
     }
     me.gone = true;
@@ -234,6 +237,7 @@ inline void ThreadEngine::items_done(const TaskPointer& task, std::uint32_t item
 
 inline bool ThreadEngine::cancel(const std::shared_ptr<Job>& job) {
     check_own();
+    std::vector<TaskPointer> dropped;  // without the mutex
     std::vector<std::shared_ptr<Job>> told;
     {
         const std::lock_guard lock(mutex_);
@@ -245,6 +249,7 @@ inline bool ThreadEngine::cancel(const std::shared_ptr<Job>& job) {
         std::erase_if(queue_, [&](const TaskPointer& task) {
             if (task->job() != job) return false;
             take_back(task, told);
+            dropped.push_back(task);
             return true;
         });
     }
@@ -265,15 +270,23 @@ inline bool ThreadEngine::take_back(const TaskPointer& task) {
 }
 
 inline void ThreadEngine::cancel_waiting() {
-    std::deque<TaskPointer> waiting;
+    std::vector<std::pair<TaskPointer, std::uint32_t>> waiting;
+    std::vector<std::shared_ptr<Job>> told;
     {
         const std::lock_guard lock(mutex_);
-        waiting = queue_;
+        refuse_more();
+        for (TaskPointer& task : std::exchange(queue_, {})) {
+            const std::uint32_t first = task->take_rest();
+            items_done(task, task->count() - first, told);
+            waiting.emplace_back(std::move(task), first);
+        }
     }
-    for (const TaskPointer& task : waiting) {
-        if (!take_back(task)) continue;
-        task->job()->fail(std::make_exception_ptr(CancelledError("the task was cancelled")));
+    for (const auto& [task, first] : waiting) {
+        for (std::uint32_t i = first; i != task->count(); ++i) {
+            task->job()->taken_back(task->number_of(i));
+        }
     }
+    wake();
 }
 
 inline bool ThreadEngine::ask_to_stop(Worker& worker) noexcept {

@@ -142,6 +142,7 @@ inline void ThreadEngine::end_workers() {
 inline void ThreadEngine::fail_all(const Failure& failure, bool) {
     std::vector<std::shared_ptr<Job>> jobs;
     std::vector<std::shared_ptr<Job>> told;
+    std::deque<TaskPointer> dropped;  // without the mutex
     {
         const std::lock_guard lock(mutex_);
         for (const auto& worker : workers_) {
@@ -149,7 +150,8 @@ inline void ThreadEngine::fail_all(const Failure& failure, bool) {
             jobs.push_back(worker->task->job());
             take_back(worker->task, told);
         }
-        for (const TaskPointer& task : std::exchange(queue_, {})) {
+        dropped.swap(queue_);
+        for (const TaskPointer& task : dropped) {
             jobs.push_back(task->job());
             take_back(task, told);
         }

@@ -98,10 +98,13 @@ private:
             items_[item].reset();  // an argument is not kept for longer than its call
             if (!delivery.is_wanted()) return;
             if (result) {
-                job_.put(number_of(item), std::move(*result));
-            } else {
-                job_.error(number_of(item), std::move(error));
+                try {
+                    return job_.put(number_of(item), std::move(*result));
+                } catch (...) {  // by the result's own code, as it is moved
+                    error = std::current_exception();
+                }
             }
+            job_.error(number_of(item), std::move(error));
         }
 
     private:
