@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// What tests of executors share: tasks that wait until they may go on, and what came of a future.
+#pragma once
+
+#include <multiprocessing/concurrent/futures.hpp>
+#include <multiprocessing/context.hpp>
+#include <multiprocessing/synchronize.hpp>
+
+#include "concurrent/helpers.hpp"
+
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace support {
+
+namespace mp = multiprocessing;
+using futures::Future;
+using futures::ProcessPoolExecutor;
+using futures::ThreadPoolExecutor;
+
+/// Where tasks say that they have begun, and wait until they may go on.
+struct Gate {
+    mp::Semaphore begun{0};
+    mp::Event go{};
+
+    template <class Archive>
+    void serialize(Archive& archive, unsigned) {
+        archive & begun & go;
+    }
+    /// Until so many more have begun.
+    [[nodiscard]] bool wait_for(int tasks) const {
+        for (int i = 0; i < tasks; ++i) {
+            if (!begun.acquire(true, long_enough)) return false;
+        }
+        return true;
+    }
+};
+/// Opens it, however the test ends. To be made after the executor, which waits for its tasks.
+struct OpenAtTheEnd {
+    explicit OpenAtTheEnd(const Gate& g) : gate(g) {}
+    OpenAtTheEnd(const OpenAtTheEnd&) = delete;
+    OpenAtTheEnd& operator=(const OpenAtTheEnd&) = delete;
+    ~OpenAtTheEnd() { gate.go.set(); }
+    const Gate& gate;
+};
+
+inline int pass(const Gate& gate, int x) {
+    gate.begun.release();
+    if (!gate.go.wait(long_enough)) throw std::runtime_error("nobody has opened the gate");
+    return x;
+}
+inline int twice(int x) { return 2 * x; }
+
+inline ProcessPoolExecutor processes(int workers, const std::string& method) {
+    return ProcessPoolExecutor(
+        futures::ProcessPoolExecutorOptions{.max_workers = workers, .mp_context = mp::get_context(method)});
+}
+
+/// Whether the exception is an E.
+template <class E>
+bool is_an(const std::exception_ptr& thrown) {
+    if (!thrown) return false;
+    try {
+        std::rethrow_exception(thrown);
+    } catch (const E&) {
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+inline std::string what_of(const std::exception_ptr& thrown) {
+    try {
+        if (thrown) std::rethrow_exception(thrown);
+        return "";
+    } catch (const std::exception& error) {
+        return error.what();
+    } catch (...) {
+        return "something else";
+    }
+}
+
+/// What is left of a map, or of the first `most` of it.
+template <class R>
+std::vector<R> list(const futures::MapResults<R>& results) {
+    std::vector<R> all;
+    for (R& result : results) all.push_back(std::move(result));
+    return all;
+}
+template <class R>
+std::vector<R> some(const futures::MapResults<R>& results, std::size_t most) {
+    std::vector<R> all;
+    while (all.size() < most) all.push_back(results.next());
+    return all;
+}
+
+}  // namespace support
