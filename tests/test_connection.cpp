@@ -10,6 +10,7 @@
 #include "runtime/helpers.hpp"
 #include "shm/helpers.hpp"
 #include "support/catch.hpp"
+#include "support/outcome.hpp"
 #include "support/sanitized.hpp"
 
 #include <algorithm>
@@ -38,20 +39,10 @@ using namespace std::chrono_literals;
 using namespace std::string_literals;
 using Catch::Matchers::ContainsSubstring;
 using support::ended;
+using support::error_of;
 using support::run;
 
 namespace {
-
-// The error code of what `call` throws.
-template <class F>
-int error_of(F call) {
-    try {
-        call();
-    } catch (const std::system_error& error) {
-        return error.code().value();
-    }
-    return 0;
-}
 
 template <class F>
 double seconds(F call) {
