@@ -5,13 +5,17 @@
 
 #include <multiprocessing/concurrent/futures.hpp>
 #include <multiprocessing/context.hpp>
+#include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/synchronize.hpp>
+#include <multiprocessing/timeout.hpp>
 
 #include "concurrent/helpers.hpp"
 
+#include <cstddef>
 #include <exception>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -58,6 +62,20 @@ inline int twice(int x) { return 2 * x; }
 inline ProcessPoolExecutor processes(int workers, const std::string& method) {
     return ProcessPoolExecutor(
         futures::ProcessPoolExecutorOptions{.max_workers = workers, .mp_context = mp::get_context(method)});
+}
+
+/// The workers, once there are so many: one may have begun a task before the executor hears that it
+/// runs.
+inline std::vector<mp::Process> workers_of(const ProcessPoolExecutor& executor, std::size_t least) {
+    const mp::os::Deadline deadline{mp::Timeout(long_enough)};
+    for (auto workers = executor.workers();; workers = executor.workers()) {
+        if (workers.size() >= least) return workers;
+        if (deadline.expired()) throw std::runtime_error("there are not so many workers");
+        std::this_thread::yield();
+    }
+}
+inline mp::Process first_worker(const ProcessPoolExecutor& executor) {
+    return workers_of(executor, 1).front();
 }
 
 /// Whether the exception is an E.

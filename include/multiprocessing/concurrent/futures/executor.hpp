@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <initializer_list>
 #include <iterator>
 #include <limits>
 #include <memory>
@@ -32,6 +33,7 @@
 #include <type_traits>
 #include <utility>
 #include <variant>
+#include <vector>
 
 namespace multiprocessing::concurrent::futures {
 
@@ -137,6 +139,17 @@ public:
     template <class F, std::ranges::input_range... Ranges>
         requires(sizeof...(Ranges) > 0)
     auto map(const MapOptions& options, F f, Ranges&&... ranges) const;
+    /// For braced lists: `map(f, {1, 2, 3}, {4, 5, 6})`.
+    template <class F, class... Items>
+        requires(sizeof...(Items) > 0)
+    auto map(F f, std::initializer_list<Items>... lists) const {
+        return map(MapOptions(), std::move(f), std::vector<Items>(lists)...);
+    }
+    template <class F, class... Items>
+        requires(sizeof...(Items) > 0)
+    auto map(const MapOptions& options, F f, std::initializer_list<Items>... lists) const {
+        return map(options, std::move(f), std::vector<Items>(lists)...);
+    }
 
     /// No new calls; workers leave when those there are have been made. Waits for that, if asked to.
     /// With cancel_futures what nobody has begun is cancelled.

@@ -227,7 +227,7 @@ private:
     std::vector<shm::Ticket> retired_;  // tasks whose blocks a worker may still look at
     std::uint32_t wanted_;              // workers, for now
     bool has_cancelled_ = false;
-    bool dismissed_ = false;            // the crew, for good
+    int dismissed_by_ = 0;              // the crew, for good: the signal
 
     // The thread's own.
     std::uint64_t workers_made_ = 0;

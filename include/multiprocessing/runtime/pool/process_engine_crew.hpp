@@ -41,13 +41,19 @@ inline void ProcessEngine::start_worker(std::uint32_t number) {
     runtime::start(
         state, [target = state->target.get()] { target->run(); },
         [target = state->target.get()](pickle::OArchive& archive) { target->save(archive); });
-    const std::lock_guard lock(mutex_);
     auto sentinel = state->shared_sentinel();
-    Worker& worker = workers_[number];
-    worker.process = std::move(state);
-    worker.sentinel = std::move(sentinel);
-    worker.slot = slot;
-    worker.gone = false;
+    int dismissed_by = 0;
+    {
+        const std::lock_guard lock(mutex_);
+        Worker& worker = workers_[number];
+        worker.process = state;
+        worker.sentinel = std::move(sentinel);
+        worker.slot = slot;
+        worker.gone = false;
+        dismissed_by = dismissed_by_;
+    }
+    // It was not among those that were sent it, but may be at a task already.
+    if (dismissed_by != 0) state->send_signal(dismissed_by);
 }
 
 inline std::vector<ProcessPointer> ProcessEngine::workers() const {
@@ -169,7 +175,8 @@ inline void ProcessEngine::settle(std::uint32_t number, int exitcode) {
     bool is_wanted = false;
     {
         const std::lock_guard lock(mutex_);
-        is_wanted = !broken_ && !dismissed_ && phase_ != Phase::terminating && number < wanted_;
+        const bool is_needed = phase_ == Phase::running || (phase_ == Phase::closing && !given_.empty());
+        is_wanted = !broken_ && dismissed_by_ == 0 && is_needed && number < wanted_;
     }
     if (is_wanted && replace(number, exitcode)) return;
     const std::lock_guard lock(mutex_);
@@ -231,7 +238,7 @@ inline void ProcessEngine::adjust_crew() {
     {
         const std::lock_guard lock(mutex_);
         const bool is_needed = phase_ == Phase::running || (phase_ == Phase::closing && !given_.empty());
-        if (broken_ || dismissed_ || !is_needed) return;
+        if (broken_ || dismissed_by_ != 0 || !is_needed) return;
         const std::uint64_t next_id = next_id_.load();
         const bool is_new = std::exchange(last_seen_id_, next_id) != next_id;
         const bool is_busy = is_new || !given_.empty();

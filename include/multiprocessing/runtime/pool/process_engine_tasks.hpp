@@ -208,7 +208,7 @@ inline void ProcessEngine::end_by(int signal) {
     {
         const std::lock_guard lock(mutex_);
         if (phase_ == Phase::running) phase_ = Phase::closing;
-        dismissed_ = true;
+        dismissed_by_ = signal;
     }
     cancel_waiting();
     for (const ProcessPointer& worker : workers()) worker->send_signal(signal);
