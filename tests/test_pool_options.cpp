@@ -613,10 +613,18 @@ TEST_CASE("cancel ends a task that runs, and replaces its worker",
 
 TEST_CASE("who cancels is not kept waiting by a task that goes on", "[pool][cancel]") {
     const mp::Pool pool(1);
+    const mp::Event begun;
     const mp::Event go;
     const auto before = pids_of(pool);
-    const auto result = pool.apply_async({.grace = std::nullopt}, block, go, 1);
+    const auto result = pool.apply_async(
+        {.grace = std::nullopt},
+        [](const mp::Event& b, const mp::Event& g) {
+            b.set();
+            g.wait(patience);
+        },
+        begun, go);
     const auto next = pool.apply_async(square, 3);
+    REQUIRE(begun.wait(patience));
     CHECK(result.cancel());
     CHECK_THROWS_AS(result.get(patience), mp::CancelledError);
     CHECK_FALSE(next.ready());
@@ -914,8 +922,8 @@ int hoard(std::size_t bytes) {
 TEST_CASE("a worker that has too much memory is replaced", "[pool][memory][fork][spawn]") {
     const auto ctx = contexts();
     constexpr std::size_t much = std::size_t{64} << 20;
-    const mp::Pool pool = ctx.Pool(
-        {.processes = 1, .max_memory_per_child = mp::os::private_memory() + much / 2});
+    const std::uint64_t usual = ctx.Pool(1).apply([] { return mp::os::private_memory(); });
+    const mp::Pool pool = ctx.Pool({.processes = 1, .max_memory_per_child = usual + much / 2});
     const auto first = pool.workers().front();
     CHECK(pool.apply(hoard, much) == first.pid());
     CHECK(support::ended(first) == 0);

@@ -247,7 +247,7 @@ TEST_CASE("ProcessPoolShutdownTest.test_context_manager_shutdown", "[executor][c
         const ProcessPoolExecutor executor = each_process_executor();
         const auto results = executor.map(absolute, mp::range(-5, 5));
         CHECK(list(results) == absolutes);
-        workers = executor.workers();
+        workers = workers_of(executor, 1);
     }
     CHECK_FALSE(workers.empty());
     for (const auto& worker : workers) CHECK(worker.exitcode() == 0);

@@ -43,7 +43,7 @@ ProcessPoolExecutor recycling(const std::string& method, int workers, int tasks)
         {.max_workers = workers, .mp_context = mp::get_context(method), .max_tasks_per_child = tasks});
 }
 
-int mul(int x, int y) { return x * y; }
+int multiply(int x, int y) { return x * y; }
 int own_pid() { return ::getpid(); }
 void fail() { throw std::runtime_error("123"); }
 void end_at_once(int code) { ::_exit(code); }
@@ -100,7 +100,7 @@ Force each_force() {
 TEST_CASE("ProcessPoolExecutorTest.test_max_workers_too_large", "[executor][conformance]") {
     // There is no such limit. Workers that nobody needs are not started.
     const ProcessPoolExecutor executor = processes(1000, "spawn");
-    CHECK(executor.submit(mul, 6, 7).result(patient) == 42);
+    CHECK(executor.submit(multiply, 6, 7).result(patient) == 42);
     CHECK(workers_of(executor, 1).size() == 1);
 }
 
@@ -112,7 +112,7 @@ TEST_CASE("ProcessPoolExecutorTest.test_killed_child", "[executor][conformance]"
     REQUIRE(gate.wait_for(1));
     first_worker(executor).terminate();
     CHECK_THROWS_AS(future.result(patient), mp::BrokenProcessPool);
-    CHECK_THROWS_AS(executor.submit(mul, 2, 8), mp::BrokenProcessPool);
+    CHECK_THROWS_AS(executor.submit(multiply, 2, 8), mp::BrokenProcessPool);
 }
 
 TEST_CASE("ProcessPoolExecutorTest.test_broken_process_pool_traceback", "[executor][conformance]") {
@@ -138,11 +138,11 @@ TEST_CASE("ProcessPoolExecutorTest.test_broken_process_pool_traceback", "[execut
 TEST_CASE("ProcessPoolExecutorTest.test_map_chunksize", "[executor][conformance]") {
     const ProcessPoolExecutor executor = each_executor();
     std::vector<int> ref;
-    for (int i = 0; i < 40; ++i) ref.push_back(mul(i, i));
+    for (int i = 0; i < 40; ++i) ref.push_back(multiply(i, i));
     for (const int chunksize : {6, 50, 40}) {
-        CHECK(list(executor.map({.chunksize = chunksize}, mul, mp::range(40), mp::range(40))) == ref);
+        CHECK(list(executor.map({.chunksize = chunksize}, multiply, mp::range(40), mp::range(40))) == ref);
     }
-    CHECK_THROWS_AS(executor.map({.chunksize = -1}, mul, mp::range(40), mp::range(40)),
+    CHECK_THROWS_AS(executor.map({.chunksize = -1}, multiply, mp::range(40), mp::range(40)),
                     mp::ValueError);
 }
 
@@ -191,20 +191,20 @@ TEST_CASE("ProcessPoolExecutorTest.test_saturation", "[executor][conformance]") 
 
 TEST_CASE("ProcessPoolExecutorTest.test_idle_process_reuse_one", "[executor][conformance]") {
     const ProcessPoolExecutor executor = processes(worker_count, each_other_method());
-    CHECK(executor.submit(mul, 21, 2).result(patient) == 42);
-    CHECK(executor.submit(mul, 6, 7).result(patient) == 42);
-    CHECK(executor.submit(mul, 3, 14).result(patient) == 42);
+    CHECK(executor.submit(multiply, 21, 2).result(patient) == 42);
+    CHECK(executor.submit(multiply, 6, 7).result(patient) == 42);
+    CHECK(executor.submit(multiply, 3, 14).result(patient) == 42);
     CHECK(workers_of(executor, 1).size() == 1);
 }
 
 TEST_CASE("ProcessPoolExecutorTest.test_idle_process_reuse_multiple", "[executor][conformance]") {
     const ProcessPoolExecutor executor = processes(worker_count, each_other_method());
-    CHECK(executor.submit(mul, 12, 7).result(patient) == 84);
-    executor.submit(mul, 33, 25);
-    CHECK(executor.submit(mul, 25, 26).result(patient) == 650);
-    executor.submit(mul, 18, 29);
-    CHECK(executor.submit(mul, 1, 2).result(patient) == 2);
-    executor.submit(mul, 0, 9);
+    CHECK(executor.submit(multiply, 12, 7).result(patient) == 84);
+    executor.submit(multiply, 33, 25);
+    CHECK(executor.submit(multiply, 25, 26).result(patient) == 650);
+    executor.submit(multiply, 18, 29);
+    CHECK(executor.submit(multiply, 1, 2).result(patient) == 2);
+    executor.submit(multiply, 0, 9);
     CHECK(executor.workers().size() <= 3);
     executor.shutdown();
 }
@@ -228,7 +228,7 @@ TEST_CASE("ProcessPoolExecutorTest.test_max_tasks_per_child", "[executor][confor
 TEST_CASE("ProcessPoolExecutorTest.test_max_tasks_per_child_defaults_to_spawn_context",
           "[executor][conformance]") {
     const ProcessPoolExecutor executor({.max_workers = 1, .max_tasks_per_child = 3});
-    CHECK(executor.submit(mul, 6, 7).result(patient) == 42);
+    CHECK(executor.submit(multiply, 6, 7).result(patient) == 42);
     CHECK_THAT(first_worker(executor).name(), StartsWith("Spawn"));
 }
 
@@ -248,7 +248,7 @@ TEST_CASE("ProcessPoolExecutorTest.test_shutdown_no_wait_max_tasks_gh119592",
           "[executor][conformance]") {
     const ProcessPoolExecutor executor = recycling(each_other_method(), 1, 1);
     std::vector<Future<int>> all;
-    for (int i = 0; i < 6; ++i) all.push_back(executor.submit(mul, i, i));
+    for (int i = 0; i < 6; ++i) all.push_back(executor.submit(multiply, i, i));
     executor.shutdown(false);
     for (int i = 0; i < 6; ++i) CHECK(all[static_cast<std::size_t>(i)].result(patient) == i * i);
     executor.shutdown();
@@ -261,7 +261,7 @@ TEST_CASE("ProcessPoolExecutorTest.test_gc_during_max_tasks_worker_exit_gh152967
     std::vector<Future<int>> all;
     {
         const ProcessPoolExecutor executor = recycling(method, 1, 1);
-        for (int i = 0; i < 6; ++i) all.push_back(executor.submit(mul, i, i));
+        for (int i = 0; i < 6; ++i) all.push_back(executor.submit(multiply, i, i));
         CHECK(all.front().result(patient) == 0);
     }
     for (int i = 0; i < 6; ++i) CHECK(all[static_cast<std::size_t>(i)].result(0) == i * i);
@@ -273,7 +273,7 @@ TEST_CASE("ProcessPoolExecutorTest.test_force_shutdown_during_max_tasks_worker_e
     const auto [stop, signal] = each_force();
     const ProcessPoolExecutor executor = recycling(method, 2, 1);
     std::vector<Future<int>> all;
-    for (int i = 0; i < 20; ++i) all.push_back(executor.submit(mul, i, i));
+    for (int i = 0; i < 20; ++i) all.push_back(executor.submit(multiply, i, i));
     CHECK(all.front().result(patient) == 0);  // its worker is about to be replaced
     (executor.*stop)();
     CHECK(futures::wait(all, patient).not_done.empty());
@@ -288,7 +288,7 @@ TEST_CASE("ProcessPoolExecutorTest.test_failed_worker_replacement_breaks_pool",
     const Gate gate;
     const OpenAtTheEnd open(gate);
     const auto first = executor.submit(pass, gate, 42);
-    const auto second = executor.submit(mul, 6, 7);
+    const auto second = executor.submit(multiply, 6, 7);
     REQUIRE(gate.wait_for(1));
     first_worker(executor);
     {
@@ -299,13 +299,13 @@ TEST_CASE("ProcessPoolExecutorTest.test_failed_worker_replacement_breaks_pool",
         CHECK(is_an<mp::BrokenProcessPool>(why));
         CHECK_THAT(what_of(why), ContainsSubstring("could not be started"));
     }
-    CHECK_THROWS_AS(executor.submit(mul, 6, 7), mp::BrokenProcessPool);
+    CHECK_THROWS_AS(executor.submit(multiply, 6, 7), mp::BrokenProcessPool);
 }
 
 TEST_CASE("ProcessPoolExecutorTest.test_max_tasks_early_shutdown", "[executor][conformance]") {
     const ProcessPoolExecutor executor = recycling(each_other_method(), 3, 1);
     std::vector<Future<int>> all;
-    for (int i = 0; i < 6; ++i) all.push_back(executor.submit(mul, i, i));
+    for (int i = 0; i < 6; ++i) all.push_back(executor.submit(multiply, i, i));
     executor.shutdown();
     for (int i = 0; i < 6; ++i) CHECK(all[static_cast<std::size_t>(i)].result(0) == i * i);
 }
@@ -346,10 +346,10 @@ TEST_CASE("ProcessPoolExecutorTest.test_force_shutdown_workers_stops_pool",
           "[executor][conformance]") {
     const ProcessPoolExecutor executor = each_executor();
     const auto [stop, signal] = each_force();
-    CHECK(executor.submit(mul, 6, 7).result(patient) == 42);
+    CHECK(executor.submit(multiply, 6, 7).result(patient) == 42);
     const auto worker = first_worker(executor);
     (executor.*stop)();
-    CHECK_THROWS_WITH(executor.submit(mul, 6, 7),
+    CHECK_THROWS_WITH(executor.submit(multiply, 6, 7),
                       ContainsSubstring("cannot schedule new futures after shutdown"));
     worker.join(patient);
     CHECK_FALSE(worker.is_alive());

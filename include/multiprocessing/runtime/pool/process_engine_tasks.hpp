@@ -238,7 +238,11 @@ inline void ProcessEngine::grain_over(const GivenPointer& given, std::uint64_t i
     const shm::Arena& arena = shm::Arena::instance();
     const std::uint64_t bytes = arena.size_of(arena.named(given->block));
     free_task(given->block);
-    given->job->task_done(bytes);
+    try {
+        given->job->task_done(bytes);
+    } catch (...) {  // for lack of memory: whoever reads goes on for the others
+        given->job->fail(std::current_exception());
+    }
 }
 
 inline void ProcessEngine::free_task(shm::Ticket ticket) noexcept {
