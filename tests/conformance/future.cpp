@@ -40,7 +40,7 @@ using IntFutures = std::vector<Future<int>>;
 std::exception_ptr test_error(const char* what = "test") {
     return std::make_exception_ptr(std::runtime_error(what));
 }
-std::string what_of(const std::exception_ptr& thrown) {
+std::string message_of(const std::exception_ptr& thrown) {
     try {
         std::rethrow_exception(thrown);
     } catch (const std::exception& error) {
@@ -110,7 +110,7 @@ TEST_CASE("FutureTests.test_done_callback_with_exception", "[future][conformance
         [&](const Future<int>& future) { callback_exception = future.exception(); });
     f.set_exception(test_error());
     REQUIRE(callback_exception);
-    CHECK(what_of(callback_exception) == "test");
+    CHECK(message_of(callback_exception) == "test");
 }
 
 TEST_CASE("FutureTests.test_done_callback_with_cancel", "[future][conformance]") {
@@ -152,7 +152,7 @@ TEST_CASE("FutureTests.test_done_callback_already_failed", "[future][conformance
     f.add_done_callback(
         [&](const Future<int>& future) { callback_exception = future.exception(); });
     REQUIRE(callback_exception);
-    CHECK(what_of(callback_exception) == "test");
+    CHECK(message_of(callback_exception) == "test");
 }
 
 TEST_CASE("FutureTests.test_done_callback_already_cancelled", "[future][conformance]") {
