@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <optional>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -39,6 +40,8 @@ auto contexts() {
     EVERY_START_METHOD;
     return mp::get_context(method);
 }
+
+std::optional<mp::Pool> problem;
 
 int sqr(int x) { return x * x; }
 int mul(int x, int y) { return x * y; }
@@ -428,6 +431,17 @@ TEST_CASE("_TestPoolWorkerLifetime.test_pool_maxtasksperchild_invalid", "[pool][
     for (const int value : {0, -1}) {
         CHECK_THROWS_AS(ctx.Pool({.processes = 3, .maxtasksperchild = value}), mp::ValueError);
     }
+}
+
+TEST_CASE("_TestPoolWorkerLifetime.test_worker_finalization_via_atexit_handler_of_multiprocessing",
+          "[pool][fork][spawn]") {
+    const auto ctx = contexts();
+    // A pool in a global variable is there until the program ends, and does not keep it from ending.
+    const mp::Process program([ctx] {
+        problem.emplace(ctx.Pool(1));
+        CHECK(problem->map(sqr, mp::range(10)) == serial(10));
+    });
+    CHECK(support::run(program) == 0);
 }
 
 TEST_CASE("TestInitializers.test_pool_initializer", "[pool][fork][spawn]") {
