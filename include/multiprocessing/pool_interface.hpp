@@ -25,6 +25,7 @@
 #include <memory>
 #include <optional>
 #include <ranges>
+#include <span>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -263,7 +264,7 @@ private:
 
     template <class T>
     [[nodiscard]] static auto all_of(const std::initializer_list<T>& items) {
-        return std::ranges::subrange(items.begin(), items.end());
+        return std::span<const T>(items.begin(), items.size());
     }
 
     template <Calling calling, template <class> class Gathering, class F, class Range>
