@@ -155,7 +155,9 @@ std::uint64_t ImapJob<R>::room() {
     if (failure_) return 0;
     const std::uint64_t items = given();
     // All that was given is done, and somebody waited for it: the workers could have done more.
-    if (std::exchange(waited_, false) && arrived_ == items) ahead_.starved(taken_, bytes_an_item());
+    if (std::exchange(waited_, false) && arrived_ == items) {
+        ahead_.starved(taken_, bytes_an_item() + this->most_bytes());
+    }
     const std::uint64_t ahead = items - taken_;
     return ahead < ahead_.enough() ? ahead_.items() - ahead : 0;
 }

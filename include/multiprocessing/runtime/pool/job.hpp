@@ -8,6 +8,7 @@
 #include <multiprocessing/runtime/pool/outcomes.hpp>
 #include <multiprocessing/runtime/pool/progress.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -74,6 +75,7 @@ public:
     }
     void value(std::uint64_t item, std::span<const std::byte> bytes, pickle::Cargo& cargo) override {
         if constexpr (pickle::Picklable<R>) {
+            if (bytes.size() > most_bytes()) most_bytes_.store(bytes.size(), std::memory_order_relaxed);
             try {
                 put(item, pickle::load_payload<R>(bytes, &cargo));
             } catch (...) {
@@ -81,6 +83,15 @@ public:
             }
         }
     }
+
+protected:
+    /// Of one result, as far as they have come.
+    [[nodiscard]] std::uint64_t most_bytes() const noexcept {
+        return most_bytes_.load(std::memory_order_relaxed);
+    }
+
+private:
+    std::atomic<std::uint64_t> most_bytes_{0};
 };
 
 }  // namespace multiprocessing::runtime::pool

@@ -150,6 +150,7 @@ private:
     void grain_over(const GivenPointer& given, std::uint64_t id, std::uint32_t grain);
     void forget_timeout(const Given& given);  // with the mutex
     void free_task(shm::Ticket ticket) noexcept;
+    static void free_outcomes(Grain& grain) noexcept;
     [[nodiscard]] bool is_picked_up(shm::Ticket ticket) const noexcept;
     static std::size_t withdraw(Given& given) noexcept;
     static bool withdraw(Grain& grain) noexcept {

@@ -111,6 +111,9 @@ inline void ProcessEngine::take_report(const Report& report) {
     if (task.all_grains()[report.grain].holder.load() != report.worker + 1) return;
     outstanding_.fetch_sub(1);  // before anybody hears of it, who may give more
     hand_over(*given, task, report.grain);
+    // What has been read is not kept until the whole task is done: who is next to need memory should
+    // get that which is still warm.
+    if (task.grains != 1) free_outcomes(task.all_grains()[report.grain]);
     grain_over(given, report.task, report.grain);
 }
 

@@ -258,6 +258,18 @@ inline void ProcessEngine::free_task(shm::Ticket ticket) noexcept {
     });
 }
 
+/// Of a grain that is finished and read.
+inline void ProcessEngine::free_outcomes(Grain& grain) noexcept {
+    const shm::Arena& arena = shm::Arena::instance();
+    for (shm::Ticket next = std::exchange(grain.spill, {}); next.serial != 0;) {
+        shm::Transaction tx = arena.transaction();
+        shm::Block* const block = arena.heap().find(next.offset, next.serial);
+        if (block == nullptr) return;
+        next = shm::Arena::payload<Spill>(*block)->next;
+        arena.destroy(tx, *block);
+    }
+}
+
 /// Does a worker still look at it? With the mutex.
 inline bool ProcessEngine::is_picked_up(shm::Ticket ticket) const noexcept {
     return std::any_of(workers_.begin(), workers_.end(), [&](const Worker& worker) {
