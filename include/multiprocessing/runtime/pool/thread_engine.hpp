@@ -46,6 +46,7 @@ public:
     bool take_back(const std::shared_ptr<LocalTask>& task);
     [[nodiscard]] bool has_begun(const std::shared_ptr<LocalTask>& task) const {
         if (is_foreign()) return false;
+        if (!task) return false;
         const std::lock_guard lock(mutex_);
         return task->is_wanted() && task->has_begun();
     }
@@ -257,7 +258,7 @@ inline bool ThreadEngine::cancel(const std::shared_ptr<Job>& job) {
 }
 
 inline bool ThreadEngine::take_back(const TaskPointer& task) {
-    if (is_foreign()) return false;
+    if (is_foreign() || !task) return false;
     std::vector<std::shared_ptr<Job>> told;
     {
         const std::lock_guard lock(mutex_);

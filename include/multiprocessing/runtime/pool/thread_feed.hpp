@@ -63,13 +63,15 @@ public:
         }
         const auto count = static_cast<std::uint32_t>(items.size());
         about_to_give(count * sizeof(Item));
-        last_ = std::make_shared<Task>(job, f_, std::move(items), given_, grain, settings_);
-        engine_.submit(last_);
+        const auto task = std::make_shared<Task>(job, f_, std::move(items), given_, grain, settings_);
+        last_ = task;
+        engine_.submit(task);
         given_ += count;
         return true;
     }
 
-    [[nodiscard]] const std::shared_ptr<LocalTask>& last_task() const noexcept { return last_; }
+    /// The last task, while it is not done. (Not kept: it has the job, which may have this.)
+    [[nodiscard]] std::shared_ptr<LocalTask> last_task() const noexcept { return last_.lock(); }
     [[nodiscard]] std::uint64_t given() const noexcept { return given_; }
     [[nodiscard]] std::uint64_t bytes_an_item() const noexcept { return sizeof(Item); }
 
@@ -117,7 +119,7 @@ private:
     std::shared_ptr<F> f_;
     TaskSettings settings_;
     std::uint64_t given_ = 0;
-    std::shared_ptr<LocalTask> last_;
+    std::weak_ptr<LocalTask> last_;
     bool passed_ = false;
     std::exception_ptr unreadable_{};  // what the range has thrown, to be told next time
 };
