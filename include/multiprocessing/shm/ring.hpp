@@ -380,62 +380,6 @@ bool Ring::wait_for_item(os::Deadline deadline, Stop& stop, Idle& idle, bool& sl
     return items_.sleep_until(ready, [] {}, deadline, idle, Naps::long_ones(items_lookout_));
 }
 
-inline void Ring::discard() {
-    std::uint64_t discarded = 0;
-    {
-        Getter getter(*this);
-        Getter::Record record;
-        for (; getter.peek(record); ++discarded) {
-            getter.take(record);
-            if (record.run != nullptr) {
-                const Arena& arena = Arena::instance();
-                Transaction tx = arena.transaction();
-                arena.destroy(tx, *record.run);
-            }
-            MULTIPROCESSING_FAULT_POINT("discard: one taken");
-        }
-        getter.commit();
-        MULTIPROCESSING_FAULT_POINT("discard: committed, end held");
-    }
-    space_.rouse_all();
-    while (discarded-- != 0) static_cast<void>(task_done());  // nobody else will say so
-}
-
-inline bool Ring::task_done() noexcept {
-    std::uint64_t done = done_.load(std::memory_order_relaxed);
-    do {
-        if (done >= puts()) return false;
-    } while (!done_.compare_exchange_weak(done, done + 1, std::memory_order_acq_rel));
-    MULTIPROCESSING_FAULT_POINT("task_done: counted, nobody told");
-    all_done_.notify_all();
-    return true;
-}
-
-inline bool Ring::join(os::Deadline deadline) {
-    const auto all_done = [this] { return done_.load(std::memory_order_acquire) >= puts(); };
-    return all_done_.wait(all_done, deadline, [] {}, Naps::long_ones(done_lookout_));
-}
-
-inline void Ring::shut_down() {
-    {
-        const Putter holding(*this);  // so that a put is either before it or refused
-        MULTIPROCESSING_FAULT_POINT("shut_down: end taken");
-        shut_down_.store(1, std::memory_order_release);
-        MULTIPROCESSING_FAULT_POINT("shut_down: noted, end held");
-    }
-    MULTIPROCESSING_FAULT_POINT("shut_down: end let go, nobody told");
-    wake_all();
-}
-
-inline void Ring::wake_selectors() noexcept {
-    std::uint64_t words = selectors_.exchange(0, std::memory_order_seq_cst);
-    MULTIPROCESSING_FAULT_POINT("put: selectors noted, not told");
-    for (; words != 0; words &= words - 1) {
-        const auto word = static_cast<std::size_t>(std::countr_zero(words));
-        Arena::instance().header().selectors[word].notify_all();
-    }
-}
-
 inline void Ring::advance(End& end, const Cursor& cursor, std::uint64_t records) noexcept {
     const std::uint64_t now = end.commit.load(std::memory_order_relaxed);
     const std::uint64_t other = (now & 1) ^ 1;
@@ -453,4 +397,5 @@ inline void Ring::advance(End& end, const Cursor& cursor, std::uint64_t records)
 }  // namespace multiprocessing::shm
 
 #include <multiprocessing/shm/ring_ends.hpp>
+#include <multiprocessing/shm/ring_rest.hpp>
 #include <multiprocessing/shm/ring_segments.hpp>
