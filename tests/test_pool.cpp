@@ -13,6 +13,7 @@
 #include "runtime/helpers.hpp"
 #include "runtime/pool_helpers.hpp"
 #include "support/catch.hpp"
+#include "support/ranges.hpp"
 
 #include <algorithm>
 #include <array>
@@ -45,6 +46,7 @@
 namespace mp = multiprocessing;
 using namespace std::chrono_literals;
 using Catch::Matchers::ContainsSubstring;
+using support::Generated;
 using support::outcomes_of;
 using support::pid_of;
 using support::pids_of;
@@ -180,73 +182,18 @@ int throw_poisonous(int x) {
     return x;
 }
 
-// A single-pass, endless input that counts how far it has been read.
-class Numbers {
-public:
-    explicit Numbers(int* read, int throw_at = -1) : read_(read), throw_at_(throw_at) {}
-    class iterator {
-    public:
-        using value_type = int;
-        using difference_type = std::ptrdiff_t;
-        using iterator_concept = std::input_iterator_tag;
-        iterator(int* read, int throw_at) : read_(read), throw_at_(throw_at) {}
-        int operator*() const {
-            if (at_ == throw_at_) throw Refused("no more numbers");
-            return at_;
-        }
-        iterator& operator++() {
-            *read_ = ++at_;
-            return *this;
-        }
-        void operator++(int) { ++*this; }
-
-    private:
-        int* read_;
-        int throw_at_;
-        int at_ = 0;
-    };
-    [[nodiscard]] iterator begin() const { return {read_, throw_at_}; }
-    [[nodiscard]] std::unreachable_sentinel_t end() const { return {}; }
-
-private:
-    int* read_;
-    int throw_at_;
-};
-
-// The same with an end that is only known when it is reached. `look` sees each number first.
-class Few {
-public:
-    using Look = std::function<void(int)>;
-    explicit Few(int count, Look look = [](int) {}) : count_(count), look_(std::move(look)) {}
-    class iterator {
-    public:
-        using value_type = int;
-        using difference_type = std::ptrdiff_t;
-        using iterator_concept = std::input_iterator_tag;
-        iterator(int count, const Look* look) : count_(count), look_(look) {}
-        int operator*() const {
-            (*look_)(at_);
-            return at_;
-        }
-        iterator& operator++() {
-            ++at_;
-            return *this;
-        }
-        void operator++(int) { ++*this; }
-        friend bool operator==(const iterator& it, std::default_sentinel_t) { return it.at_ == it.count_; }
-
-    private:
-        int count_;
-        const Look* look_;
-        int at_ = 0;
-    };
-    [[nodiscard]] iterator begin() const { return {count_, &look_}; }
-    [[nodiscard]] std::default_sentinel_t end() const { return {}; }
-
-private:
-    int count_;
-    Look look_;
-};
+// 0, 1, 2, …, and how far they have been read.
+Generated numbers(int* read, int throw_at = -1) {
+    return Generated([read, throw_at](int x) {
+        if (x == throw_at) throw Refused("no more numbers");
+        *read = x + 1;
+        return x;
+    });
+}
+// Known to have an end only when that is reached.
+Generated few(int count) {
+    return Generated([](int x) { return x; }, count);
+}
 
 std::vector<int> squares(int count) {
     std::vector<int> result;
@@ -330,7 +277,7 @@ TEST_CASE("map returns the results in the order of the items", "[pool][fork][spa
     CHECK(pool.map(square, std::set{3, 1, 2}) == std::vector{1, 4, 9});
     CHECK(pool.map(square, std::list{1, 2}) == std::vector{1, 4});
     CHECK(pool.map(square, std::forward_list{1, 2}) == std::vector{1, 4});
-    CHECK(pool.map(square, Few(100)) == squares(100));
+    CHECK(pool.map(square, few(100)) == squares(100));
     const int array[] = {4, 5};
     CHECK(pool.map(square, array) == std::vector{16, 25});
     CHECK(pool.map([](bool b) { return !b; }, std::vector{true, false}) == std::vector{false, true});
@@ -357,7 +304,7 @@ TEST_CASE("map takes any chunksize but a negative one", "[pool]") {
     CHECK(pool.map_async(square, mp::range(100), chunksize).get() == squares(100));
     const auto strings = pool.map([](int x) { return std::to_string(x); }, mp::range(100), chunksize);
     CHECK(strings.at(99) == "99");
-    CHECK(pool.map(square, Few(100), chunksize) == squares(100));
+    CHECK(pool.map(square, few(100), chunksize) == squares(100));
     CHECK_THROWS_AS(pool.map(square, {1}, -1), mp::ValueError);
     CHECK_THROWS_AS(pool.map_async(square, {1}, -1), mp::ValueError);
 }
@@ -483,7 +430,7 @@ TEST_CASE("imap gives results in order, imap_unordered all of them", "[pool][for
     for (const int r : pool.imap_unordered(square, mp::range(200), chunksize)) results.push_back(r);
     std::sort(results.begin(), results.end());
     CHECK(results == squares(200));
-    CHECK(outcomes_of(pool.imap(square, Few(50), chunksize)).values == squares(50));
+    CHECK(outcomes_of(pool.imap(square, few(50), chunksize)).values == squares(50));
     CHECK(outcomes_of(pool.imap(square, {1, 2, 3}, chunksize)).values == std::vector{1, 4, 9});
     for (const int r : pool.imap(square, std::vector<int>{})) FAIL(r);
     const auto empty = pool.imap_unordered(square, std::vector<int>{});
@@ -512,13 +459,13 @@ TEST_CASE("imap reads its input as results are taken", "[pool]") {
     const mp::Pool pool(2);
     int read = 0;
     {
-        const auto results = pool.imap(square, Numbers(&read), 2);
+        const auto results = pool.imap(square, numbers(&read), 2);
         CHECK(read < 100);
         for (int i = 0; i < 1000; ++i) CHECK(results.next(30) == i * i);
         CHECK(read < 1100);
     }
     int taken = 0;
-    for (const int r : pool.imap_unordered(square, Numbers(&read))) {
+    for (const int r : pool.imap_unordered(square, numbers(&read))) {
         CHECK(r >= 0);
         if (++taken == 500) break;
     }
@@ -528,11 +475,12 @@ TEST_CASE("imap reads its input as results are taken", "[pool]") {
 
 TEST_CASE("an endless imap takes no more memory the longer it goes on", "[pool][memory]") {
     const mp::Pool pool(2);
+    const auto half = [](int x) { return x / 2; };
     const auto text = [](int x) { return std::string(static_cast<std::size_t>(x % 300), 'x'); };
     int ints_read = 0;
     int texts_read = 0;
-    const auto ints = pool.imap_unordered(square, Numbers(&ints_read));
-    const auto texts = pool.imap(text, Numbers(&texts_read));
+    const auto ints = pool.imap_unordered(half, numbers(&ints_read));
+    const auto texts = pool.imap(text, numbers(&texts_read));
     const auto take = [](const auto& results, int count) {
         for (int i = 0; i < count; ++i) static_cast<void>(results.next(30));
     };
@@ -576,15 +524,15 @@ TEST_CASE("imap throws in its place and goes on", "[pool]") {
 TEST_CASE("what the input range throws is thrown", "[pool]") {
     const mp::Pool pool(2);
     int read = 0;
-    CHECK_THROWS_AS(pool.map(square, Numbers(&read, 0)), Refused);
-    CHECK_THROWS_AS(pool.map(square, Numbers(&read, 20)), Refused);
-    CHECK_THROWS_AS(pool.map_async(square, Numbers(&read, 20)), Refused);
-    const auto results = pool.imap(square, Numbers(&read, 7));
+    CHECK_THROWS_AS(pool.map(square, numbers(&read, 0)), Refused);
+    CHECK_THROWS_AS(pool.map(square, numbers(&read, 20)), Refused);
+    CHECK_THROWS_AS(pool.map_async(square, numbers(&read, 20)), Refused);
+    const auto results = pool.imap(square, numbers(&read, 7));
     for (int i = 0; i < 7; ++i) CHECK(results.next(30) == i * i);
     CHECK_THROWS_AS(results.next(30), Refused);
     CHECK_THROWS_AS(results.next(30), mp::StopIteration);
-    CHECK_THROWS_AS(pool.imap(square, Numbers(&read, 0)).next(30), Refused);
-    const auto outcomes = outcomes_of(pool.imap_unordered(square, Numbers(&read, 7)));
+    CHECK_THROWS_AS(pool.imap(square, numbers(&read, 0)).next(30), Refused);
+    const auto outcomes = outcomes_of(pool.imap_unordered(square, numbers(&read, 7)));
     CHECK(outcomes.values.size() == 7);
     CHECK(outcomes.other == 1);
     pool.close();
@@ -599,7 +547,7 @@ TEST_CASE("all chunks before an item that cannot be read are run", "[pool]") {
     for (int bad = 0; bad < 40; ++bad) {
         CAPTURE(bad);
         const int whole = bad - bad % chunksize;  // what is read of the last chunk goes with it
-        const auto of_numbers = outcomes_of(pool.imap(square, Numbers(&read, bad), chunksize));
+        const auto of_numbers = outcomes_of(pool.imap(square, numbers(&read, bad), chunksize));
         CHECK(of_numbers.values == squares(whole));
         CHECK(of_numbers.other == 1);
         // One that cannot be written down is the same.
@@ -608,7 +556,7 @@ TEST_CASE("all chunks before an item that cannot be read are run", "[pool]") {
         const auto of_objects = outcomes_of(pool.imap_unordered(take_fragile, items, chunksize));
         CHECK(of_objects.values.size() == static_cast<std::size_t>(whole));
         CHECK(of_objects.other == 1);
-        CHECK_THROWS_AS(pool.map(square, Numbers(&read, bad), chunksize), Refused);
+        CHECK_THROWS_AS(pool.map(square, numbers(&read, bad), chunksize), Refused);
     }
 }
 
@@ -808,10 +756,31 @@ TEST_CASE("what is unread when a pool is joined can be read after it", "[pool]")
     CHECK(outcomes_of(list).values.size() == 100);
 }
 
+TEST_CASE("an input is not read any more when nobody takes its results", "[pool]") {
+    const mp::Pool pool(1);
+    const mp::Value<int> runs(0);
+    const auto count = [](const mp::Value<int>& n, int) { n.fetch_add(1); };
+    int read = 0;
+    {
+        // It has an end, to which the pool would read it, and does not outlive the iterator.
+        std::vector<int> items(1000);
+        const auto results = pool.imap(mp::partial(count, runs), items, 1, 10);
+        static_cast<void>(results.next(30));
+        const auto copy = results;
+        const auto endless = pool.imap(square, numbers(&read), 1, 10);
+    }
+    const int before = read;
+    pool.close();
+    pool.join();
+    CHECK(runs.value() <= 11);
+    CHECK(runs.value() >= 10);
+    CHECK(read == before);
+}
+
 TEST_CASE("an endless input does not keep a pool from being joined", "[pool]") {
     const mp::Pool pool(2);
     int read = 0;
-    const auto results = pool.imap(square, Numbers(&read));
+    const auto results = pool.imap(square, numbers(&read));
     CHECK(results.next(30) == 0);
     pool.close();
     CHECK(results.next(30) == 1);
@@ -991,11 +960,15 @@ TEST_CASE("a thread that reads its input slowly is waited for by close", "[pool]
     const mp::Event go;
     std::thread thread([&] {
         // The last item comes when the pool has been closed and has nothing to do.
-        const Few items(6, [&](int x) {
-            if (x != 5) return;
-            reading.set();
-            go.wait();
-        });
+        const Generated items(
+            [&](int x) {
+                if (x == 5) {
+                    reading.set();
+                    go.wait();
+                }
+                return x;
+            },
+            6);
         CHECK(pool.map(square, items, 1) == squares(6));
     });
     reading.wait();

@@ -16,6 +16,7 @@
 #include "runtime/helpers.hpp"
 #include "runtime/pool_helpers.hpp"
 #include "support/catch.hpp"
+#include "support/ranges.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -43,6 +44,7 @@
 namespace mp = multiprocessing;
 using namespace std::chrono_literals;
 using Catch::Matchers::ContainsSubstring;
+using support::Generated;
 using support::pid_of;
 using support::pids_of;
 using support::square;
@@ -160,39 +162,15 @@ std::vector<std::string> sorted(std::vector<std::string> all) {
     return all;
 }
 
-/// So many numbers, of which it is known how many have been read.
-class Counted {
-public:
-    Counted(int count, std::atomic<int>& read) : count_(count), read_(&read) {}
-    class iterator {
-    public:
-        using value_type = int;
-        using difference_type = std::ptrdiff_t;
-        using iterator_concept = std::input_iterator_tag;
-        iterator(int count, std::atomic<int>* read) : count_(count), read_(read) {}
-        int operator*() const {
-            *read_ = at_ + 1;
-            return at_;
-        }
-        iterator& operator++() {
-            ++at_;
-            return *this;
-        }
-        void operator++(int) { ++*this; }
-        friend bool operator==(const iterator& it, std::default_sentinel_t) { return it.at_ == it.count_; }
-
-    private:
-        int count_;
-        std::atomic<int>* read_;
-        int at_ = 0;
-    };
-    [[nodiscard]] iterator begin() const { return {count_, read_}; }
-    [[nodiscard]] std::default_sentinel_t end() const { return {}; }
-
-private:
-    int count_;
-    std::atomic<int>* read_;
-};
+/// 0, 1, … below `count`, and how far they have been read.
+Generated counted(int count, std::atomic<int>& read) {
+    return Generated(
+        [&read](int x) {
+            read = x + 1;
+            return x;
+        },
+        count);
+}
 
 /// Waits until so many others are here too, and says which of the workers this is.
 int meet(const mp::Barrier& all, int) {
@@ -750,7 +728,7 @@ TEST_CASE("no more than buffersize items are read ahead of what was taken", "[po
     const bool ordered = GENERATE(false, true);
     constexpr int count = 400;
     std::atomic<int> read{0};
-    const Counted input(count, read);
+    const Generated input = counted(count, read);
     const auto results = ordered ? pool.imap(square, input, chunksize, buffersize)
                                  : pool.imap_unordered(square, input, chunksize, buffersize);
     CHECK(read == buffersize);
@@ -774,7 +752,7 @@ TEST_CASE("what is late or lost makes room in the buffer", "[pool][buffersize][t
     const int buffersize = GENERATE(1, 3);
     std::atomic<int> read{0};
     const mp::Array<int> runs(20);
-    const Counted input(20, read);
+    const Generated input = counted(20, read);
     const auto results = pool.imap({.timeout = some_time, .grace = 0}, mp::partial(behave, runs, blocked),
                                    input, 1, buffersize);
     CHECK(fates(results) == one_in_ten_late(20));

@@ -6,6 +6,7 @@
 #include <multiprocessing/synchronize.hpp>
 
 #include "support/catch.hpp"
+#include "support/ranges.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -22,8 +23,6 @@
 #include <vector>
 
 #include <unistd.h>
-
-#if !defined(__clang__) || __clang_major__ >= 16  // whose predecessors do not know libstdc++'s views
 
 namespace mp = multiprocessing;
 using namespace std::chrono_literals;
@@ -237,10 +236,10 @@ TEST_CASE("callbacks of a pool of threads run in its thread before get() returns
 TEST_CASE("a pool of threads reads its input as results are taken", "[thread_pool]") {
     const mp::ThreadPool pool(2);
     int read = 0;
-    auto endless = std::views::iota(0) | std::views::transform([&](int x) {
-                       ++read;
-                       return x;
-                   });
+    const support::Generated endless([&](int x) {
+        ++read;
+        return x;
+    });
     {
         const auto results = pool.imap(square, endless, 1, 5);
         CHECK(read <= 5);
@@ -257,8 +256,7 @@ TEST_CASE("a pool of threads reads its input as results are taken", "[thread_poo
 
 TEST_CASE("what the input of a pool of threads throws is thrown", "[thread_pool]") {
     const mp::ThreadPool pool(2);
-    auto bad = std::views::iota(0, 10) |
-               std::views::transform([](int x) { return x == 5 ? throw std::out_of_range("five") : x; });
+    const support::Generated bad([](int x) { return x == 5 ? throw std::out_of_range("five") : x; });
     CHECK_THROWS_AS(pool.map(square, bad), std::out_of_range);
     const auto results = pool.imap(square, bad);
     for (int i = 0; i < 5; ++i) CHECK(results.next(30) == i * i);
@@ -289,5 +287,3 @@ TEST_CASE("several threads may use one pool of threads", "[thread_pool]") {
     for (auto& thread : threads) thread.join();
     CHECK(good == 400);
 }
-
-#endif

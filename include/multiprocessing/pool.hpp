@@ -72,8 +72,9 @@ struct ProcessBackend {
 ///
 /// A function is a pointer to one, a captureless lambda, a pointer to a member, a function object
 /// with `serialize`, or `mp::partial(f, args...)`; what cannot travel to a worker does not compile.
-/// Arguments and results are pickled. An array of plain items that is in shared memory already (an
-/// `mp::Array`) is not copied, but read there when its turn comes, by calls that wait and by imap.
+/// Arguments and results are pickled. Plain items that are in shared memory already, as those of an
+/// `mp::Array` or a span of it, are not copied by calls that wait, nor those of an `mp::Array` by imap:
+/// each is read there when its turn comes.
 ///
 /// A handle: copies are the same pool; the destructor of the last one is `terminate()`.
 /// *Process safety*: by the process that made it, from any thread. Workers are daemons, ignore
@@ -93,7 +94,7 @@ public:
     [[nodiscard]] PoolStats stats() const { return engine().stats(); }
     /// Has so many workers from now on: starts those that are missing, lets those who are too many
     /// leave when they have nothing in hand. Does not wait for either.
-    void resize(int processes) const { engine().resize(checked_size(processes, "Pool.resize(): processes")); }
+    void resize(int processes) const { engine().resize(runtime::pool::at_least_one(processes, "Pool.resize(): processes")); }
 
 private:
     [[nodiscard]] static runtime::pool::Settings settings(PoolOptions options);
@@ -103,10 +104,10 @@ private:
 
 inline runtime::pool::Settings Pool::settings(PoolOptions options) {
     runtime::pool::Settings settings;
-    settings.processes = checked_size(options.processes ? *options.processes : process_cpu_count(),
+    settings.processes = runtime::pool::at_least_one(options.processes ? *options.processes : process_cpu_count(),
                                       "Pool: processes");
     if (options.maxtasksperchild) {
-        settings.limits.tasks = checked_size(*options.maxtasksperchild, "Pool: maxtasksperchild");
+        settings.limits.tasks = runtime::pool::at_least_one(*options.maxtasksperchild, "Pool: maxtasksperchild");
     }
     if (options.max_memory_per_child) {
         if (*options.max_memory_per_child == 0) {

@@ -10,6 +10,7 @@
 #include <multiprocessing/result.hpp>
 #include <multiprocessing/runtime/pool/async.hpp>
 #include <multiprocessing/runtime/pool/calling.hpp>
+#include <multiprocessing/runtime/pool/checks.hpp>
 #include <multiprocessing/runtime/pool/chunks.hpp>
 #include <multiprocessing/runtime/pool/engine.hpp>
 #include <multiprocessing/runtime/pool/imap_job.hpp>
@@ -182,7 +183,7 @@ public:
     /// Results one by one in the order of the items, which are read as results are taken: an endless
     /// range will do. At most `buffersize` items are read ahead of the results that have been taken;
     /// left out: a few for each worker, more where that keeps short tasks from waiting. The range is
-    /// kept: an lvalue by reference, which must outlive the iteration.
+    /// kept: an lvalue by reference, which must outlive the iteration, an mp::Array as its handle.
     /// *Throws* ValueError for a chunksize or buffersize under 1, and when the pool is not running.
     template <class F, std::ranges::input_range Range>
     auto imap(F f, Range&& items, int chunksize = 1, std::optional<int> buffersize = {}) const {
@@ -240,11 +241,6 @@ protected:
         : held_(std::make_shared<const Held>(std::move(engine))) {}
 
     [[nodiscard]] Engine& engine() const noexcept { return *held_->engine; }
-    /// How many workers, if that makes sense for `what`. Throws ValueError.
-    [[nodiscard]] static std::uint32_t checked_size(int workers, const char* what) {
-        if (workers >= 1) return static_cast<std::uint32_t>(workers);
-        throw ValueError(std::string(what) + " is " + std::to_string(workers) + ", but must be 1 or more");
-    }
 
 private:
     // Ends the pool with the last handle.
@@ -378,11 +374,14 @@ auto PoolInterface<Backend>::stream(const TaskOptions& options, F f, Range&& ite
     using Item = ItemOf<Range>;
     using Feeder = typename Backend::template Feeder<Calling::whole, F, Item>;
 
-    const auto chunk = checked_size(chunksize, "Pool.imap(): chunksize");
+    const auto chunk = at_least_one(chunksize, "Pool.imap(): chunksize");
     const ReadAhead ahead =
-        buffersize ? ReadAhead(checked_size(*buffersize, "Pool.imap(): buffersize"), true)
+        buffersize ? ReadAhead(at_least_one(*buffersize, "Pool.imap(): buffersize"), true)
                    : ReadAhead(std::uint64_t{4} * engine().size() * chunk, false);
-    Feeder feeder(engine(), std::move(f), settings(options));
+    auto task_settings = settings(options);
+    // Who drops the iterator does not wait for the tasks that are under way.
+    task_settings.items_stay = pickle::Handle<std::remove_cvref_t<Range>>;
+    Feeder feeder(engine(), std::move(f), task_settings);
     const auto job = std::make_shared<StreamJob<Feeder, Range>>(
         held_->engine, std::move(feeder), std::forward<Range>(items), chunk, ordered, ahead);
     if (options.progress) job->show(progress_bar());

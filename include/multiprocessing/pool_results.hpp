@@ -10,6 +10,7 @@
 #include <multiprocessing/runtime/pool/engine.hpp>
 #include <multiprocessing/runtime/pool/imap_job.hpp>
 #include <multiprocessing/runtime/pool/job.hpp>
+#include <multiprocessing/runtime/pool/outcome_iterator.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <concepts>
@@ -73,26 +74,41 @@ private:
 
 /// Results one by one, an input range: `for (auto&& r : pool.imap(f, items))`. The items are read as
 /// results are taken. An exception is thrown where the value would be, and the iteration may go on.
-/// A handle: copies go through the same results. *Python*: `IMapIterator`.
+/// A handle: copies go through the same results. When the last one goes no more items are read; those
+/// that have been are run. *Python*: `IMapIterator`.
 template <class R>
 class IMapIterator {
+    using Job = runtime::pool::ImapJob<R>;
+    // What all handles share. The pool has the job too.
+    struct Held {
+        std::shared_ptr<Job> job;
+        explicit Held(std::shared_ptr<Job> begun) noexcept : job(std::move(begun)) {}
+        Held(const Held&) = delete;
+        Held& operator=(const Held&) = delete;
+        ~Held() { job->give_no_more(); }
+    };
+    struct Take {
+        std::shared_ptr<Held> held;
+        auto operator()() const { return held->job->next(os::Deadline::never()); }
+    };
+
 public:
     using value_type = R;
-    class iterator;
+    using iterator = runtime::pool::OutcomeIterator<R, Take>;
 
     /// The next result. *Throws* what the function threw for the item; StopIteration after the last;
     /// TimeoutError when the time is over (call it again).
     R next(Timeout timeout = {}) const;
 
-    [[nodiscard]] iterator begin() const { return iterator(job_); }
+    [[nodiscard]] iterator begin() const { return iterator(Take{held_}); }
     [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 
 private:
     template <class Backend>
     friend class PoolInterface;
-    explicit IMapIterator(std::shared_ptr<runtime::pool::ImapJob<R>> job) : job_(std::move(job)) {}
+    explicit IMapIterator(std::shared_ptr<Job> job) : held_(std::make_shared<Held>(std::move(job))) {}
 
-    std::shared_ptr<runtime::pool::ImapJob<R>> job_;
+    std::shared_ptr<Held> held_;
 };
 
 // ---------------------------------------------------------------------------------------------------
@@ -181,41 +197,11 @@ bool AsyncResult<R>::cancel() const {
     return !ready() && engine->cancel(job);
 }
 
-/// Takes when it is moved on; throws, where there was an exception, when it is looked at.
-template <class R>
-class IMapIterator<R>::iterator {
-public:
-    using value_type = R;
-    using difference_type = std::ptrdiff_t;
-    using iterator_concept = std::input_iterator_tag;
-
-    explicit iterator(std::shared_ptr<runtime::pool::ImapJob<R>> job) : job_(std::move(job)) { ++*this; }
-    [[nodiscard]] R& operator*() const {
-        if (const auto* error = std::get_if<1>(&*outcome_)) std::rethrow_exception(*error);
-        return std::get<0>(*outcome_);
-    }
-    iterator& operator++() {
-        // Gone before the next is waited for.
-        outcome_.reset();
-        if (auto next = job_->next(os::Deadline::never())) outcome_.emplace(std::move(*next));
-        return *this;
-    }
-    void operator++(int) { ++*this; }
-    friend bool operator==(const iterator& it, std::default_sentinel_t) noexcept {
-        return !it.outcome_;
-    }
-
-private:
-    std::shared_ptr<runtime::pool::ImapJob<R>> job_;
-    mutable std::optional<typename runtime::pool::ImapJob<R>::Outcome> outcome_;
-};
-
 template <class R>
 R IMapIterator<R>::next(Timeout timeout) const {
-    auto outcome = job_->next(timeout);
+    auto outcome = held_->job->next(timeout);
     if (!outcome) throw StopIteration();
-    if (auto* error = std::get_if<1>(&*outcome)) std::rethrow_exception(*error);
-    return std::move(std::get<0>(*outcome));
+    return std::move(runtime::pool::value_of<R>(*outcome));
 }
 
 }  // namespace multiprocessing

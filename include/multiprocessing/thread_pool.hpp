@@ -68,7 +68,7 @@ public:
     /// *Throws* ValueError for less than one thread, std::system_error when there can be no more.
     explicit ThreadPool(ThreadPoolOptions options = {})
         : PoolInterface(runtime::pool::ThreadEngine::start(
-              checked_size(options.processes ? *options.processes : process_cpu_count(),
+              runtime::pool::at_least_one(options.processes ? *options.processes : process_cpu_count(),
                            "ThreadPool: processes"),
               std::move(options.initializer))) {}
     explicit ThreadPool(int processes) : ThreadPool(ThreadPoolOptions{.processes = processes}) {}
@@ -77,7 +77,7 @@ public:
     [[nodiscard]] PoolStats stats() const { return engine().stats(); }
     /// Has so many threads from now on; those who are too many leave when they have nothing in hand.
     void resize(int processes) const {
-        engine().resize(checked_size(processes, "ThreadPool.resize(): processes"));
+        engine().resize(runtime::pool::at_least_one(processes, "ThreadPool.resize(): processes"));
     }
 };
 

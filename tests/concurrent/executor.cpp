@@ -14,6 +14,7 @@
 #include "runtime/helpers.hpp"
 #include "runtime/pool_helpers.hpp"
 #include "support/catch.hpp"
+#include "support/ranges.hpp"
 #include "threads/crowd.hpp"
 
 #include <atomic>
@@ -31,8 +32,6 @@
 #include <vector>
 
 #include <unistd.h>
-
-#if !defined(__clang__) || __clang_major__ >= 16  // whose predecessors do not know libstdc++'s views
 
 namespace mp = multiprocessing;
 using namespace support;
@@ -270,7 +269,7 @@ TEST_CASE("shutdown with cancel_futures cancels the rest of a map of processes",
 TEST_CASE("an executor of processes is dropped while an endless map of it is still there",
           "[executor]") {
     const auto results =
-        processes(2, each_method()).map({.buffersize = 4}, twice, std::views::iota(0));
+        processes(2, each_method()).map({.buffersize = 4}, twice, support::Generated());
     CHECK(some(results, 4) == std::vector{0, 2, 4, 6});
     CHECK_THROWS_AS(results.next(), mp::CancelledError);
     CHECK_THROWS_AS(results.next(), mp::StopIteration);
@@ -499,5 +498,3 @@ TEST_CASE("a hundred executors, however they end, leave no shared memory", "[exe
     }
     CHECK(shared_bytes() == before);
 }
-
-#endif

@@ -95,6 +95,37 @@ std::vector<std::size_t> mixture() {
 
 }  // namespace
 
+TEST_CASE("items of an array stay as long as they are to be read", "[pool][memory]") {
+    const bool as_handle = GENERATE(true, false);
+    const mp::Pool pool(1);
+    const mp::Event begun;
+    const mp::Event go;
+    const mp::Value<int> wrong(0);
+    const auto look = [](const mp::Event& b, const mp::Event& g, const mp::Value<int>& w, int x) {
+        b.set();
+        g.wait(30);
+        if (x != 1) w.fetch_add(1);
+    };
+    const auto function = mp::partial(look, begun, go, wrong);
+    constexpr std::size_t many = 4000;
+    {
+        const mp::Array<int> items(std::vector<int>(many, 1));
+        if (as_handle) {
+            const auto dropped = pool.imap(function, items, 1000);
+        } else {
+            const auto dropped = pool.imap(function, items.span(), 1000);
+        }
+    }
+    REQUIRE(begun.wait(30));
+    // What takes the place of those that are gone.
+    std::vector<mp::Array<int>> others;
+    for (int i = 0; i < 8; ++i) others.emplace_back(std::vector<int>(many, 2));
+    go.set();
+    pool.close();
+    pool.join();
+    CHECK(wrong.value() == 0);
+}
+
 TEST_CASE("an array in shared memory is not copied to be mapped", "[pool][memory][fork][spawn]") {
     const auto ctx = contexts();
     const mp::Pool pool = ctx.Pool(2);

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 #include <climits>
+#include <cstdint>
 #include <ctime>
 
 namespace multiprocessing::os {
@@ -16,6 +17,11 @@ namespace multiprocessing::os {
 /// std::chrono::steady_clock is CLOCK_MONOTONIC in libstdc++ and libc++ on Linux, which is what
 /// futexes and timers are given below.
 using Clock = std::chrono::steady_clock;
+
+/// The time of that clock as a number that means the same in every process.
+[[nodiscard]] inline std::uint64_t nanoseconds_now() noexcept {
+    return static_cast<std::uint64_t>(Clock::now().time_since_epoch() / std::chrono::nanoseconds(1));
+}
 
 /// A point in time to give up at, or never.
 class Deadline {

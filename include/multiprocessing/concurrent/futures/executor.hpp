@@ -9,12 +9,15 @@
 #include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/runtime/pool/calling.hpp>
+#include <multiprocessing/runtime/pool/checks.hpp>
 #include <multiprocessing/runtime/pool/chunks.hpp>
 #include <multiprocessing/runtime/pool/engine.hpp>
 #include <multiprocessing/runtime/pool/future_job.hpp>
 #include <multiprocessing/runtime/pool/imap_job.hpp>
+#include <multiprocessing/runtime/pool/outcome_iterator.hpp>
 #include <multiprocessing/timeout.hpp>
 
+#include <atomic>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -60,10 +63,15 @@ struct ShutdownOptions {
 template <class R>
 class MapResults {
     using Job = runtime::pool::ImapJob<R>;
+    struct Shared;
+    struct Take {
+        std::shared_ptr<Shared> shared;
+        auto operator()() const { return shared->next(); }
+    };
 
 public:
     using value_type = R;
-    class iterator;
+    using iterator = runtime::pool::OutcomeIterator<R, Take>;
 
     /// The next result. *Throws* what the function threw for the item; StopIteration after the last, and
     /// after close(); TimeoutError when map()'s time is over, which is the end of the iteration.
@@ -71,7 +79,7 @@ public:
     /// Ends the iteration.
     void close() const { shared_->close(); }
 
-    [[nodiscard]] iterator begin() const { return iterator(*this); }
+    [[nodiscard]] iterator begin() const { return iterator(Take{shared_}); }
     [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 
 private:
@@ -81,8 +89,12 @@ private:
         std::shared_ptr<Job> job;
         std::shared_ptr<runtime::pool::Engine> engine;
         os::Deadline deadline;
-        bool closed = false;
+        std::atomic<bool> closed{false};
 
+        Shared(std::shared_ptr<Job> of, std::shared_ptr<runtime::pool::Engine> by, os::Deadline until)
+            : job(std::move(of)), engine(std::move(by)), deadline(until) {}
+        Shared(const Shared&) = delete;
+        Shared& operator=(const Shared&) = delete;
         ~Shared() {
             try {
                 close();
@@ -90,7 +102,7 @@ private:
             }
         }
         void close() {
-            if (!std::exchange(closed, true)) engine->cancel(job);
+            if (!closed.exchange(true)) engine->cancel(job);
         }
         std::optional<typename Job::Outcome> next() {
             if (closed) return std::nullopt;
@@ -107,7 +119,7 @@ private:
 
     MapResults(std::shared_ptr<Job> job, std::shared_ptr<runtime::pool::Engine> engine,
                os::Deadline deadline)
-        : shared_(new Shared{std::move(job), std::move(engine), deadline}) {}
+        : shared_(std::make_shared<Shared>(std::move(job), std::move(engine), deadline)) {}
 
     std::shared_ptr<Shared> shared_;
 };
@@ -225,37 +237,8 @@ template <class R>
 R MapResults<R>::next() const {
     auto outcome = shared_->next();
     if (!outcome) throw StopIteration();
-    if (auto* error = std::get_if<1>(&*outcome)) std::rethrow_exception(*error);
-    return std::move(std::get<0>(*outcome));
+    return std::move(runtime::pool::value_of<R>(*outcome));
 }
-
-/// Throws, where there was an exception, when it is looked at.
-template <class R>
-class MapResults<R>::iterator {
-public:
-    using value_type = R;
-    using difference_type = std::ptrdiff_t;
-    using iterator_concept = std::input_iterator_tag;
-
-    explicit iterator(MapResults results) : results_(std::move(results)) { ++*this; }
-    [[nodiscard]] R& operator*() const {
-        if (const auto* error = std::get_if<1>(&*outcome_)) std::rethrow_exception(*error);
-        return std::get<0>(*outcome_);
-    }
-    iterator& operator++() {
-        outcome_.reset();  // gone before the next is waited for
-        if (auto next = results_.shared_->next()) outcome_.emplace(std::move(*next));
-        return *this;
-    }
-    void operator++(int) { ++*this; }
-    friend bool operator==(const iterator& it, std::default_sentinel_t) noexcept {
-        return !it.outcome_;
-    }
-
-private:
-    MapResults results_;
-    mutable std::optional<typename Job::Outcome> outcome_;
-};
 
 template <class Backend>
 void Executor<Backend>::Shared::check_own() const {
@@ -345,15 +328,10 @@ auto Executor<Backend>::map(const MapOptions& options, F f, Ranges&&... ranges) 
     using Feeder = typename Backend::template Feeder<Calling::spread, F, Item>;
     using Source = Zip<Ranges...>;
 
-    const auto checked = [](int number, const char* what) {
-        if (number >= 1) return static_cast<std::uint32_t>(number);
-        throw ValueError(std::string("Executor.map(): ") + what + " is " + std::to_string(number) +
-                         ", but must be 1 or more");
-    };
-    const std::uint32_t chunk = checked(options.chunksize, "chunksize");
+    const std::uint32_t chunk = at_least_one(options.chunksize, "Executor.map(): chunksize");
     constexpr bool has_end = (Finite<std::remove_reference_t<Ranges>> || ...);
     std::uint64_t ahead = std::numeric_limits<std::uint64_t>::max() / 2;
-    if (options.buffersize) ahead = checked(*options.buffersize, "buffersize");
+    if (options.buffersize) ahead = at_least_one(*options.buffersize, "Executor.map(): buffersize");
     const std::shared_ptr<Engine> engine = shared_->working_engine();
     const bool is_fixed = options.buffersize || has_end;
     if (!is_fixed) ahead = std::uint64_t{4} * engine->size() * chunk;

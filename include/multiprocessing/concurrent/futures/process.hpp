@@ -91,17 +91,15 @@ private:
 
 inline runtime::pool::Settings ProcessPoolExecutor::settings(ProcessPoolExecutorOptions options) {
     using runtime::StartMethod;
-    const auto checked = [](int number, const char* what) {
-        if (number >= 1) return static_cast<std::uint32_t>(number);
-        throw ValueError(std::string("ProcessPoolExecutor: ") + what + " is " + std::to_string(number) +
-                         ", but must be 1 or more");
-    };
+    using runtime::pool::at_least_one;
     runtime::pool::Settings settings;
     settings.processes =
-        checked(options.max_workers ? *options.max_workers : process_cpu_count(), "max_workers");
+        at_least_one(options.max_workers ? *options.max_workers : process_cpu_count(),
+                     "ProcessPoolExecutor: max_workers");
     if (options.mp_context) settings.method = options.mp_context->method();
     if (options.max_tasks_per_child) {
-        settings.limits.tasks = checked(*options.max_tasks_per_child, "max_tasks_per_child");
+        settings.limits.tasks = at_least_one(*options.max_tasks_per_child,
+                                             "ProcessPoolExecutor: max_tasks_per_child");
         if (!settings.method) settings.method = StartMethod::spawn;
         if (*settings.method == StartMethod::fork) {
             throw ValueError("ProcessPoolExecutor: max_tasks_per_child cannot be used with fork, for "

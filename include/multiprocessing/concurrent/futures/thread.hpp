@@ -51,10 +51,9 @@ public:
 private:
     [[nodiscard]] static std::uint32_t threads(const ThreadPoolExecutorOptions& options) {
         constexpr int most = 32;
-        const int count = options.max_workers ? *options.max_workers : std::min(process_cpu_count() + 4, most);
-        if (count >= 1) return static_cast<std::uint32_t>(count);
-        throw ValueError("ThreadPoolExecutor: max_workers is " + std::to_string(count) +
-                         ", but must be 1 or more");
+        return runtime::pool::at_least_one(
+            options.max_workers ? *options.max_workers : std::min(process_cpu_count() + 4, most),
+            "ThreadPoolExecutor: max_workers");
     }
     [[nodiscard]] static std::function<void()> guarded(std::function<void()> initializer) {
         if (!initializer) return {};

@@ -3,6 +3,8 @@
 // Several ranges side by side, as long as the shortest: what Python's `zip` is, and C++20 lacks.
 #pragma once
 
+#include <multiprocessing/runtime/pool/chunks.hpp>
+
 #include <cstddef>
 #include <iterator>
 #include <ranges>
@@ -16,7 +18,7 @@ namespace multiprocessing::concurrent::futures {
 template <class... Ranges>
 class Zip {
     template <class Range>
-    using Kept = std::conditional_t<std::is_lvalue_reference_v<Range>, Range, std::remove_cvref_t<Range>>;
+    using Kept = runtime::pool::KeptRange<Range>;
     template <class Range>
     using Source = std::remove_reference_t<Kept<Range>>;
 

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <ranges>
+#include <type_traits>
 #include <utility>
 
 namespace multiprocessing::runtime::pool {
@@ -26,6 +27,13 @@ struct Assignable<std::pair<const Key, T>> {
 /// As what the elements of a range travel.
 template <class Range>
 using ItemOf = typename Assignable<pickle::travel_decay_t<std::ranges::range_value_t<Range>>>::type;
+
+/// As what a range is kept that is read later: an lvalue stays where it is, and must; but of a handle,
+/// an Array, there is a copy, so that what it refers to stays.
+template <class Range>
+using KeptRange =
+    std::conditional_t<std::is_lvalue_reference_v<Range> && !pickle::Handle<std::remove_cvref_t<Range>>,
+                       Range, std::remove_cvref_t<Range>>;
 
 /// What can be counted before it is read. An endless range has no size, and what stands for its end
 /// is not an iterator.

@@ -10,7 +10,6 @@
 #include <multiprocessing/runtime/pool/shared.hpp>
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -18,22 +17,19 @@
 
 namespace multiprocessing::runtime::pool {
 
-/// Nanoseconds of the monotonic clock, the same in every process.
-[[nodiscard]] inline std::uint64_t monotonic_now() noexcept {
-    return static_cast<std::uint64_t>(os::Clock::now().time_since_epoch() / std::chrono::nanoseconds(1));
-}
-
 /// After what a worker leaves, to be replaced. 0: never.
 struct WorkerLimits {
     std::uint64_t tasks = 0;
     std::uint64_t memory = 0;  // bytes of its own
 };
 
+/// Of one worker, in its own process. Whatever it is killed in the middle of, its slot and the task say
+/// what it had in hand.
 class Desk {
 public:
     Desk(const Channel& channel, std::uint32_t number, WorkerSlot& slot, WorkerLimits limits)
         : channel_(channel), slot_(slot), number_(number), limits_(limits),
-          run_(slot.run.load(std::memory_order_relaxed) & ~WorkerSlot::run_mask), now_(monotonic_now()) {}
+          run_(slot.run.load(std::memory_order_relaxed) & ~WorkerSlot::run_mask), now_(os::nanoseconds_now()) {}
     Desk(const Desk&) = delete;
     Desk& operator=(const Desk&) = delete;
 
@@ -53,7 +49,7 @@ public:
     /// Another item of a task whose items are timed.
     void begin_item(std::uint32_t item) {
         slot_.item = item;
-        slot_.started.store(monotonic_now(), std::memory_order_relaxed);
+        slot_.started.store(os::nanoseconds_now(), std::memory_order_relaxed);
         start_running();
     }
     void end(Task& task, std::uint32_t grain);
@@ -79,7 +75,7 @@ private:
             // begins no other, and what it says stays true: it has nothing in hand.
             if ((before & WorkerSlot::run_mask) == WorkerSlot::doomed) throw SystemExit(0);
         } while (!slot_.run.compare_exchange_weak(before, run_ | WorkerSlot::running,
-                                                  std::memory_order_acq_rel));
+                                                  std::memory_order_seq_cst));
     }
     void weigh() noexcept;
 
@@ -130,7 +126,7 @@ inline Task* Desk::next() {
         const auto outcome = channel_.tasks().take(os::Deadline::never(), look, stop, [] {});
         if (outcome != shm::Outcome::done) return nullptr;
         if (task == nullptr) continue;
-        const std::uint64_t then = std::exchange(now_, monotonic_now());
+        const std::uint64_t then = std::exchange(now_, os::nanoseconds_now());
         WorkerTally::add(slot_.tally.waiting, now_ - then);
         return task;
     }
@@ -170,7 +166,7 @@ inline void Desk::end(Task& task, std::uint32_t grain) {
     const std::uint64_t before = slot_.run.exchange(run_ | WorkerSlot::idle, std::memory_order_acq_rel);
     doomed_ = (before & WorkerSlot::run_mask) == WorkerSlot::doomed;
     ++done_;
-    const std::uint64_t then = std::exchange(now_, monotonic_now());
+    const std::uint64_t then = std::exchange(now_, os::nanoseconds_now());
     slot_.tally.ran(now_ - then, task.base + task.first_of(grain), task.items_of(grain));
     if (limits_.memory != 0) weigh();
     channel_.report({task.id, grain, number_});

@@ -142,6 +142,10 @@ protected:
     [[nodiscard]] virtual bool brings_outcomes() const noexcept { return is_own_thread(); }
     /// A thread that the pool waits for at its end.
     [[nodiscard]] virtual bool is_crew_thread() const noexcept { return false; }
+    /// In a callback, or a task: what is to end when that has returned.
+    [[nodiscard]] bool is_called_by_the_pool() const noexcept {
+        return brings_outcomes() || is_crew_thread();
+    }
 
     const int creator_ = os::this_pid();
     const bool finishes_at_exit_;
@@ -303,8 +307,7 @@ inline void Engine::terminate() {
     std::unique_lock lock(mutex_);
     if (phase_ != Phase::ended) phase_ = Phase::terminating;
     wake();
-    // From a callback, or a task, it is asked for, and done when that returns.
-    if (is_own_thread() || is_crew_thread()) return;
+    if (is_called_by_the_pool()) return;  // it is asked for, and done when that has returned
     ended_.wait(lock, [this] { return phase_ == Phase::ended; });
 }
 
@@ -337,7 +340,7 @@ inline void Engine::abandon() noexcept {
         return;
     }
     terminate();
-    if (is_own_thread() || is_crew_thread()) {
+    if (is_called_by_the_pool()) {
         thread_.detach();  // the end of the process will wait for it, by the exit function
         return;
     }
@@ -346,7 +349,7 @@ inline void Engine::abandon() noexcept {
 
 inline void Engine::let_finish(bool wait) noexcept {
     if (is_foreign()) return abandon();
-    if (wait && !brings_outcomes() && !is_crew_thread()) {
+    if (wait && !is_called_by_the_pool()) {
         std::unique_lock lock(mutex_);
         joined_ = true;  // who waits here may be the one that was to take what is read as it is taken
         wake();

@@ -44,10 +44,12 @@ inline void Engine::run() noexcept {
         report_current_exception();
         fail_all(always(std::current_exception()), true);
     }
-    const Failure failure =
-        broken() ? broken_
-                 : always(std::make_exception_ptr(
-                       CancelledError("the pool was terminated before the task ended")));
+    Failure failure = always(std::make_exception_ptr(
+        CancelledError("the pool was terminated before the task ended")));
+    {
+        const std::lock_guard lock(mutex_);
+        if (broken_) failure = broken_;
+    }
     fail_all(failure, true);  // at once, for workers may take their time to end
     end_workers();
     fail_all(failure, false);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <multiprocessing/runtime/pool/chunks.hpp>
+#include <multiprocessing/runtime/pool/input.hpp>
 #include <multiprocessing/runtime/pool/process_engine.hpp>
 #include <multiprocessing/runtime/pool/work.hpp>
 
@@ -85,8 +86,7 @@ private:
     std::uint64_t given_ = 0;
     std::uint64_t bytes_ = 0;
     std::uint64_t last_ = 0;
-    bool passed_ = false;  // the item that the iterator stands at has been read
-    std::exception_ptr unreadable_{};  // what the range has thrown, to be told next time
+    Input input_;
 };
 
 template <Calling calling, class F, class Item>
@@ -94,9 +94,7 @@ template <class Iterator, class Sentinel, class Tell>
 bool ProcessFeeder<calling, F, Item>::give(const std::shared_ptr<Job>& job, Iterator& next,
                                            const Sentinel& end, std::uint32_t most,
                                            std::uint32_t grain, Tell about_to_give) {
-    if (unreadable_) std::rethrow_exception(std::exchange(unreadable_, nullptr));
-    if (std::exchange(passed_, false)) ++next;
-    if (next == end) return false;
+    if (!input_.go_on(next, end)) return false;
     if constexpr (TheWork::plain && std::contiguous_iterator<Iterator> &&
                   std::sized_sentinel_for<Sentinel, Iterator> &&
                   std::same_as<std::iter_value_t<Iterator>, Item>) {
@@ -162,7 +160,7 @@ void ProcessFeeder<calling, F, Item>::give_one_by_one(const std::shared_ptr<Job>
     pickle::Buffer items;
     std::vector<std::uint64_t> first_bytes;
     std::uint32_t count = 0;
-    std::size_t whole = 0;  // bytes of whole chunks
+    std::size_t whole = 0;  // bytes before the chunk that was begun last
     const auto write = [&](const Item& item) {
         if (count % grain == 0) {
             whole = items.size();
@@ -187,33 +185,23 @@ void ProcessFeeder<calling, F, Item>::give_one_by_one(const std::shared_ptr<Job>
         ++count;
         return count == most || (items.size() >= large && count % grain == 0);
     };
-    try {
-        for (; next != end; ++next) {
-            bool full = false;
-            if constexpr (std::same_as<std::remove_cvref_t<std::iter_reference_t<Iterator>>, Item>) {
-                full = take(*next);
+    input_.read(
+        next, end,
+        [&](auto&& item) {
+            if constexpr (std::same_as<std::remove_cvref_t<decltype(item)>, Item>) {
+                return take(item);
             } else {
-                full = take(static_cast<Item>(*next));
+                return take(static_cast<Item>(std::forward<decltype(item)>(item)));
             }
-            if (full) {
-                // The step to the next item, which may block, is for when it is wanted.
-                passed_ = true;
-                break;
-            }
-        }
-    } catch (...) {
-        // By the range, or by an item that cannot be written. The chunks before this one are whole.
-        if (count < grain) throw;
-        unreadable_ = std::current_exception();
-        if (count % grain != 0) {
-            count -= count % grain;
-            first_bytes.resize(std::min<std::size_t>(first_bytes.size(), count / grain));
-            items.truncate(whole);
-        } else if (first_bytes.size() > count / grain) {  // the first item of the next
-            first_bytes.pop_back();
-            items.truncate(whole);
-        }
-    }
+        },
+        // Of the range or of an item that cannot be written.
+        [&] {
+            const std::uint32_t chunks = count / grain;
+            if (count != chunks * grain || first_bytes.size() > chunks) items.truncate(whole);
+            count = chunks * grain;
+            if (!TheWork::plain) first_bytes.resize(chunks);
+            return count != 0;
+        });
     if (count == 0) return;
     Task& task = make(draft, count, grain, items.size());
     if constexpr (TheWork::plain) {

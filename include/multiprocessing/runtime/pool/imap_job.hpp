@@ -7,6 +7,7 @@
 #include <multiprocessing/runtime/pool/chunks.hpp>
 #include <multiprocessing/runtime/pool/engine.hpp>
 #include <multiprocessing/runtime/pool/job.hpp>
+#include <multiprocessing/runtime/pool/outcome_iterator.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -60,7 +61,7 @@ private:
 template <class R>
 class ImapJob : public JobOf<R>, public Awaited, public std::enable_shared_from_this<ImapJob<R>> {
 public:
-    using Outcome = std::variant<R, std::exception_ptr>;
+    using Outcome = pool::Outcome<R>;
 
     ImapJob(bool ordered, ReadAhead ahead) : ordered_(ordered), ahead_(ahead) {}
 
@@ -69,6 +70,21 @@ public:
     /// The next outcome. Nothing at the end. Throws TimeoutError at the deadline, and may be called
     /// again.
     [[nodiscard]] std::optional<Outcome> next(os::Deadline deadline);
+
+    /// Nobody will take any more: the input, which may be gone soon, is not read any further. What has
+    /// been given is run.
+    void give_no_more() noexcept {
+        try {
+            check_may_take();
+        } catch (const AssertionError&) {  // a forked child's copy: a thread it has not may hold the lock
+            return;
+        }
+        const std::lock_guard reading(input_);
+        if (std::exchange(input_ended_, true)) return;
+        end_input();
+        const std::lock_guard lock(mutex_);
+        total_ = given();
+    }
 
     void put(std::uint64_t item, R value) override {
         add(item, Outcome(std::in_place_index<0>, std::move(value)));
@@ -218,9 +234,7 @@ std::optional<typename ImapJob<R>::Outcome> ImapJob<R>::next(os::Deadline deadli
 template <class Feeder, class Range>
 class StreamJob final : public ImapJob<typename Feeder::R> {
     using Base = ImapJob<typename Feeder::R>;
-    // An lvalue stays where it is.
-    using Kept = std::conditional_t<std::is_lvalue_reference_v<Range>, Range,
-                                    std::remove_cvref_t<Range>>;
+    using Kept = KeptRange<Range>;
 
 public:
     template <class Given>

@@ -76,13 +76,13 @@ public:
 
     [[nodiscard]] std::vector<ProcessPointer> workers() const;
     [[nodiscard]] PoolStats stats() const;
-    /// Has so many workers from now on. Throws what the start of one throws.
+    /// Has so many workers, soon.
     void resize(std::uint32_t workers);
 
     /// A task's block, in which the caller writes the callable and the items.
     [[nodiscard]] Task& make_task(const TaskPlan& plan, std::span<const shm::Ticket> tickets) const;
-    /// Gives a task to the workers; its items are the job's from `base` on.
-    /// Its number, by which it can be asked for.
+    /// Gives a task to the workers; its items are the job's from `base` on. Returns the number by which
+    /// it can be asked for.
     std::uint64_t submit(const std::shared_ptr<Job>& job, std::uint64_t base, Task& task,
                          const TaskSettings& settings);
     /// Takes a task back if nobody has begun it. Whether that is so; false if it is over.
@@ -125,6 +125,7 @@ private:
         bool cancelled = false;  // with the mutex
     };
     using GivenPointer = std::shared_ptr<Given>;
+    using GivenMap = std::unordered_map<std::uint64_t, GivenPointer>;
     /// A worker that has been told to stop what it is at, and what comes next if it does not.
     struct Stop {
         std::uint32_t worker;
@@ -134,6 +135,7 @@ private:
         bool terminated = false;
     };
     class Reading;
+    class Turn;
 
     // Workers.
     [[nodiscard]] WorkerStats stats_of(std::uint32_t number) const;
@@ -148,7 +150,7 @@ private:
     [[nodiscard]] GivenPointer find_given(std::uint64_t id) const;
     void offer(shm::Ticket block, std::uint32_t grain);
     void grain_over(const GivenPointer& given, std::uint64_t id, std::uint32_t grain);
-    void forget_timeout(const Given& given);  // with the mutex
+    GivenMap::iterator forget(GivenMap::iterator at);
     void free_task(shm::Ticket ticket) noexcept;
     static void free_outcomes(Grain& grain) noexcept;
     [[nodiscard]] bool is_picked_up(shm::Ticket ticket) const noexcept;
@@ -173,6 +175,9 @@ private:
     void take_report(const Report& report);
     enum class Waited { ready, in_vain, gave_way };
     Waited read_until(const Awaited& awaited, os::Deadline deadline);
+    [[nodiscard]] bool thread_should_read() const {
+        return waiting_.load() != 0 || services() != 0 || !is_running();
+    }
     static void hand_over(Given& given, Task& task, std::uint32_t grain) noexcept;
     void lose_task(std::uint32_t number, int exitcode);
     void lose_grain(const GivenPointer& given, Task& task, std::uint32_t grain, std::uint32_t number,
@@ -223,10 +228,10 @@ private:
 
     // With the mutex.
     std::vector<Worker> workers_;
-    std::unordered_map<std::uint64_t, GivenPointer> given_;
+    GivenMap given_;
     std::map<std::chrono::nanoseconds, std::size_t> timeouts_;  // of tasks given
     std::vector<shm::Ticket> retired_;  // tasks whose blocks a worker may still look at
-    std::uint32_t wanted_;              // workers, for now
+    std::uint32_t wanted_;  // workers: fewer than size() where there is not so much to do
     bool has_cancelled_ = false;
     int dismissed_by_ = 0;              // the crew, for good: the signal
 

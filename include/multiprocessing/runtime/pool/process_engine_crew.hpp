@@ -36,7 +36,7 @@ inline void ProcessEngine::start_worker(std::uint32_t number) {
         std::move(process),
         make_target(&work, Seat(channel_, number, *slot, settings_.limits, signals_,
                                 settings_.initializer)));
-    slot->tally.began.store(monotonic_now());
+    slot->tally.began.store(os::nanoseconds_now());
     const os::BlockSignals until_it_ignores_interrupts;
     runtime::start(
         state, [target = state->target.get()] { target->run(); },
@@ -78,33 +78,30 @@ inline WorkerStats ProcessEngine::stats_of(std::uint32_t number) const {
 inline PoolStats ProcessEngine::stats() const {
     check_own();
     PoolStats stats;
-    const std::lock_guard lock(mutex_);
-    for (std::uint32_t number = 0; number < workers_.size(); ++number) {
-        const Worker& worker = workers_[number];
-        if (worker.slot == nullptr) continue;
-        WorkerStats one = stats_of(number);
-        one.pid = worker.process->pid.value_or(0);
-        one.alive = !worker.gone;
-        if (one.alive) one.memory = os::private_memory(one.pid);
-        add_to(stats, one, worker.slot->tally);
+    {
+        const std::lock_guard lock(mutex_);
+        for (std::uint32_t number = 0; number < workers_.size(); ++number) {
+            const Worker& worker = workers_[number];
+            if (worker.slot == nullptr) continue;
+            WorkerStats one = stats_of(number);
+            one.pid = worker.process->pid.value_or(0);
+            one.alive = !worker.gone;
+            add_to(stats, one, worker.slot->tally);
+        }
+    }
+    for (WorkerStats& worker : stats.workers) {
+        if (worker.alive) worker.memory = os::private_memory(worker.pid);
     }
     return stats;
 }
 
 inline void ProcessEngine::attend() {
-    bool is_overdue = false;
-    bool should_read = waiting_.load() != 0 || services() != 0;
-    {
-        const std::lock_guard lock(mutex_);
-        should_read = should_read || phase_ != Phase::running;
-        is_overdue = !timeouts_.empty();
-    }
     // For who fires and forgets nobody reads, until it is a lot.
-    if (should_read || channel_.reports().size() >= Channel::many_reports) look();
+    if (thread_should_read() || channel_.reports().size() >= Channel::many_reports) look();
     if (std::exchange(somebody_died_, false)) see_to_the_dead();
     next_look_ = os::Deadline::never();
     stop_cancelled();
-    if (is_overdue) stop_overdue();
+    stop_overdue();
     if (!stops_.empty()) go_on_stopping();
     adjust_crew();
 }
@@ -114,9 +111,7 @@ inline void ProcessEngine::sleep() {
     Control& control = channel_.control();
     const auto report = [this] { return channel_.reports().size() != 0; };
     // Not where somebody else reads.
-    const auto should_read = [this] {
-        return (waiting_.load() != 0 || services() != 0 || !is_running()) && !reading_.load();
-    };
+    const auto should_read = [this] { return thread_should_read() && !reading_.load(); };
     const bool reads = should_read();
     const bool more = reads && shm::Spin::until(report);
     std::vector<os::PollEntry> entries{{channel_.doorbell().get(), os::poll_in, 0}};
@@ -325,24 +320,23 @@ inline void ProcessEngine::end_workers() {
 
 inline void ProcessEngine::fail_all(const Failure& failure, bool workers_run) {
     std::vector<std::shared_ptr<Job>> jobs;
-    std::vector<GivenPointer> unused;
+    std::vector<shm::Ticket> unused;
     {
         const std::lock_guard lock(mutex_);
         for (auto at = given_.begin(); at != given_.end();) {
             Given& given = *at->second;
             jobs.push_back(given.job);
-            given.left -= std::min(given.left, withdraw(given));
+            given.left -= withdraw(given);
             given.cancelled = true;
             if (workers_run && given.left != 0) {
                 ++at;
                 continue;
             }
-            forget_timeout(given);
-            unused.push_back(std::move(at->second));
-            at = given_.erase(at);
+            unused.push_back(given.block);
+            at = forget(at);
         }
     }
-    for (const GivenPointer& given : unused) free_task(given->block);
+    for (const shm::Ticket& block : unused) free_task(block);
     for (const auto& job : jobs) job->fail(failure());
     rouse_reader();
 }

@@ -11,17 +11,34 @@
 
 namespace multiprocessing::runtime::pool {
 
+/// A caller's turn at reading, which it has. However it ends, others go on.
+class ProcessEngine::Turn {
+public:
+    explicit Turn(ProcessEngine& engine) noexcept : engine_(engine) {}
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+    ~Turn() {
+        engine_.waiting_.fetch_sub(1);  // before the look who else waits
+        engine_.stop_reading();
+    }
+
+private:
+    ProcessEngine& engine_;
+};
+
 inline bool ProcessEngine::wait(const Awaited& awaited, os::Deadline deadline) {
     if (awaited.ready()) return true;
     deadline.is_never() ? check_may_wait() : check_own();
-    // In a callback: the pool's thread, which cannot bring what this waits for.
-    if (is_own_thread()) return awaited.sleep(deadline);
+    // In a callback: the thread that cannot bring what it waits for.
+    if (brings_outcomes()) return awaited.sleep(deadline);
     // Counted before the look whether somebody reads: who stops reading looks at the count after that.
     waiting_.fetch_add(1);
     if (!give_way_.load() && try_to_read()) {
-        const Waited waited = read_until(awaited, deadline);
-        waiting_.fetch_sub(1);
-        stop_reading();
+        Waited waited = Waited::in_vain;
+        {
+            const Turn turn(*this);
+            waited = read_until(awaited, deadline);
+        }
         if (waited != Waited::gave_way) return waited == Waited::ready;
         // The pool's thread had to read, and goes on with it for those who wait.
         waiting_.fetch_add(1);
@@ -46,7 +63,7 @@ inline void ProcessEngine::stop_reading() noexcept {
     reading_.store(false);
     if (give_way_.load()) reading_.notify_all();
     if (is_own_thread()) return;
-    if (waiting_.load() != 0 || services() != 0 || !is_running()) wake();
+    if (thread_should_read()) wake();
 }
 
 /// With the role. (What was ready may not be any more, if others wait for the same.)

@@ -128,9 +128,8 @@ inline bool ProcessEngine::cancel(const std::shared_ptr<Job>& job) {
                 ++at;
                 continue;
             }
-            forget_timeout(given);
             unused.push_back(given.block);
-            at = given_.erase(at);
+            at = forget(at);
         }
     }
     for (const shm::Ticket& block : unused) free_task(block);
@@ -151,8 +150,7 @@ inline bool ProcessEngine::take_back(std::uint64_t id) {
         if (!withdraw(task_of(*found->second).all_grains()[0])) return false;
         given = found->second;
         outstanding_.fetch_sub(1);
-        forget_timeout(*given);
-        given_.erase(found);
+        forget(found);
     }
     free_task(given->block);
     wake();
@@ -191,9 +189,8 @@ inline void ProcessEngine::cancel_waiting() {
                 ++at;
                 continue;
             }
-            forget_timeout(given);
             unused.push_back(given.block);
-            at = given_.erase(at);
+            at = forget(at);
         }
     }
     for (const shm::Ticket& block : unused) free_task(block);
@@ -221,9 +218,11 @@ inline ProcessEngine::GivenPointer ProcessEngine::find_given(std::uint64_t id) c
     return found != given_.end() ? found->second : nullptr;
 }
 
-inline void ProcessEngine::forget_timeout(const Given& given) {
-    const auto found = timeouts_.find(given.settings.timeout);
-    if (found != timeouts_.end() && --found->second == 0) timeouts_.erase(found);
+/// Of a task there is nothing more to come. With the mutex.
+inline ProcessEngine::GivenMap::iterator ProcessEngine::forget(GivenMap::iterator at) {
+    const auto timeout = timeouts_.find(at->second->settings.timeout);
+    if (timeout != timeouts_.end() && --timeout->second == 0) timeouts_.erase(timeout);
+    return given_.erase(at);
 }
 
 /// Of a grain there is nothing more to come.
@@ -232,8 +231,7 @@ inline void ProcessEngine::grain_over(const GivenPointer& given, std::uint64_t i
     {
         const std::lock_guard lock(mutex_);
         if (--given->left != 0) return;
-        forget_timeout(*given);
-        given_.erase(id);
+        if (const auto found = given_.find(id); found != given_.end()) forget(found);
     }
     const shm::Arena& arena = shm::Arena::instance();
     const std::uint64_t bytes = arena.size_of(arena.named(given->block));

@@ -21,7 +21,7 @@ inline bool ProcessEngine::ask_to_stop(std::uint32_t number, std::uint64_t run,
 inline ProcessEngine::GivenPointer ProcessEngine::task_in_hand(std::uint32_t number,
                                                                std::uint64_t& run) const {
     const WorkerSlot& slot = *workers_[number].slot;
-    run = slot.run.load(std::memory_order_acquire);
+    run = slot.run.load();  // in the one order of all, see Work
     if ((run & WorkerSlot::run_mask) != WorkerSlot::running) return nullptr;
     return find_given(std::atomic_ref(const_cast<std::uint64_t&>(slot.id)).load());
 }

@@ -183,7 +183,7 @@ struct alignas(64) WorkerSlot {
     void restart() noexcept {
         task = spill = {};
         id = 0;
-        grain = 0;
+        grain = item = 0;
         stage = Stage::starting;
         run.store(run.load() & ~run_mask);
         leave.store(0);

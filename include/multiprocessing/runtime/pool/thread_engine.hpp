@@ -7,7 +7,6 @@
 #include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/signals.hpp>
 #include <multiprocessing/pool_stats.hpp>
-#include <multiprocessing/runtime/pool/desk.hpp>
 #include <multiprocessing/runtime/pool/engine.hpp>
 #include <multiprocessing/runtime/pool/local_task.hpp>
 #include <multiprocessing/runtime/pool/statistics.hpp>
@@ -156,13 +155,13 @@ inline void ThreadEngine::start_worker() {
 
 inline void ThreadEngine::work(Worker& me) noexcept {
     thread_as_worker = {&me.run, me.number, this};
-    me.tally.began.store(monotonic_now());
+    me.tally.began.store(os::nanoseconds_now());
     try {
         if (initializer_) initializer_();
     } catch (...) {
         break_down(std::current_exception());
     }
-    std::uint64_t now = monotonic_now();
+    std::uint64_t now = os::nanoseconds_now();
     me.tally.ready.store(now);
     std::unique_lock lock(mutex_);
     std::vector<std::shared_ptr<Job>> told;
@@ -173,10 +172,10 @@ inline void ThreadEngine::work(Worker& me) noexcept {
         const auto [first, end] = me.task->claim();
         if (me.task->all_claimed()) queue_.pop_front();
         lock.unlock();
-        const std::uint64_t begin = monotonic_now();
+        const std::uint64_t begin = os::nanoseconds_now();
         WorkerTally::add(me.tally.waiting, begin - now);
         run_items(me, *me.task, first, end);
-        now = monotonic_now();
+        now = os::nanoseconds_now();
         me.tally.ran(now - begin, me.task->number_of(first), end - first);
         lock.lock();
         TaskPointer ended = std::exchange(me.task, nullptr);
@@ -199,7 +198,7 @@ inline void ThreadEngine::run_items(Worker& me, LocalTask& task, std::uint32_t f
     const bool is_timed = task.settings().timeout.count() != 0;
     for (std::uint32_t item = first; item != end && task.is_wanted(); ++item) {
         me.item.store(item, std::memory_order_relaxed);
-        if (is_timed) me.started.store(monotonic_now(), std::memory_order_relaxed);
+        if (is_timed) me.started.store(os::nanoseconds_now(), std::memory_order_relaxed);
         delivery.begin();
         // It may have been cancelled before anybody could see that it runs.
         if (!task.is_wanted()) ask_to_stop(me);

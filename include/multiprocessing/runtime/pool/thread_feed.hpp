@@ -7,6 +7,7 @@
 #include <multiprocessing/pickle/callable.hpp>
 #include <multiprocessing/pickle/type_name.hpp>
 #include <multiprocessing/runtime/pool/calling.hpp>
+#include <multiprocessing/runtime/pool/input.hpp>
 #include <multiprocessing/runtime/pool/thread_engine.hpp>
 
 #include <concepts>
@@ -42,25 +43,18 @@ public:
     template <class Iterator, class Sentinel, class Tell>
     bool give(const std::shared_ptr<JobOf<R>>& job, Iterator& next, const Sentinel& end,
               std::uint32_t most, std::uint32_t grain, Tell about_to_give) {
-        if (unreadable_) std::rethrow_exception(std::exchange(unreadable_, nullptr));
-        if (std::exchange(passed_, false)) ++next;
-        if (next == end) return false;
+        if (!input_.go_on(next, end)) return false;
         std::vector<std::optional<Item>> items;
-        try {
-            for (; next != end; ++next) {
-                items.emplace_back(std::in_place, *next);
-                if (items.size() == most) {
-                    // The step to the next item, which may block, is for when it is wanted.
-                    passed_ = true;
-                    break;
-                }
-            }
-        } catch (...) {
-            // The chunks before this one are whole.
-            items.resize(items.size() - items.size() % grain);
-            if (items.empty()) throw;
-            unreadable_ = std::current_exception();
-        }
+        input_.read(
+            next, end,
+            [&](auto&& item) {
+                items.emplace_back(std::in_place, std::forward<decltype(item)>(item));
+                return items.size() == most;
+            },
+            [&] {
+                items.resize(items.size() - items.size() % grain);
+                return !items.empty();
+            });
         const auto count = static_cast<std::uint32_t>(items.size());
         about_to_give(count * sizeof(Item));
         const auto task = std::make_shared<Task>(job, f_, std::move(items), given_, grain, settings_);
@@ -120,8 +114,7 @@ private:
     TaskSettings settings_;
     std::uint64_t given_ = 0;
     std::weak_ptr<LocalTask> last_;
-    bool passed_ = false;
-    std::exception_ptr unreadable_{};  // what the range has thrown, to be told next time
+    Input input_;
 };
 
 }  // namespace multiprocessing::runtime::pool

@@ -116,7 +116,9 @@ public:
 
 private:
     [[nodiscard]] bool is_wanted() const noexcept {
-        return task_.cancelled.load(std::memory_order_relaxed) == 0;
+        // In the one order of all, as the store and the start of a run are: either this sees that it was
+        // cancelled, or who cancels sees it run.
+        return task_.cancelled.load(std::memory_order_seq_cst) == 0;
     }
     [[nodiscard]] std::span<const std::byte> bytes_from(std::uint64_t begin) const {
         return {task_.at(begin), static_cast<std::size_t>(task_.end - begin)};

@@ -82,7 +82,7 @@ inline void work(const Seat& seat) {
         throw SystemExit(1);
     }
     slot.stage = WorkerSlot::Stage::ready;
-    slot.tally.ready.store(monotonic_now());
+    slot.tally.ready.store(os::nanoseconds_now());
     Desk desk(seat.channel, seat.number, slot, seat.limits);
     while (Task* task = desk.next()) {
         const void* const entry = pickle::code_at(task->entry);
