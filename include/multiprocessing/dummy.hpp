@@ -255,7 +255,9 @@ Process::Process(ProcessOptions options, F&& f, Args&&... args)
         std::forward<F>(f), std::tuple(copied(std::forward<Args>(args))...));
     state_->target = [call = std::move(call)] {
         std::apply(
-            [&](auto&... each) { static_cast<void>(std::invoke(std::move(call->first), std::move(each)...)); },
+            [&](auto&... each) {
+                static_cast<void>(std::invoke(std::move(call->first), std::move(each)...));
+            },
             call->second);
     };
     state_->name = options.name.empty() ? threads::next_name() : std::move(options.name);

@@ -205,32 +205,41 @@ public:
         [[nodiscard]] virtual std::string text() const = 0;
     };
 
-    RemoteTraceback() = default;
+    RemoteTraceback() : facts_(std::make_shared<const Facts>()) {}
     RemoteTraceback(std::string type_name, std::string what, int pid, std::string process_name,
-                    std::shared_ptr<const Calls> calls = nullptr);
-    RemoteTraceback(const RemoteTraceback&) = default;
-    RemoteTraceback(RemoteTraceback&&) = default;
-    RemoteTraceback& operator=(const RemoteTraceback&) = default;
-    RemoteTraceback& operator=(RemoteTraceback&&) = default;
+                    std::shared_ptr<const Calls> calls = nullptr)
+        : facts_(std::make_shared<const Facts>(std::move(type_name), std::move(what), pid,
+                                               std::move(process_name), std::move(calls))) {}
+    // As exceptions are copied: without a word. (A move is a copy: the one moved from has its facts.)
+    RemoteTraceback(const RemoteTraceback&) noexcept = default;
+    RemoteTraceback& operator=(const RemoteTraceback&) noexcept = default;
     virtual ~RemoteTraceback() = default;
 
     /// The type's name as the other process's compiler writes it.
-    [[nodiscard]] const std::string& type_name() const noexcept { return type_name_; }
-    [[nodiscard]] int pid() const noexcept { return pid_; }
-    [[nodiscard]] const std::string& process_name() const noexcept { return process_name_; }
+    [[nodiscard]] const std::string& type_name() const noexcept { return facts_->type_name; }
+    /// What the exception says of itself, without the rest.
+    [[nodiscard]] const std::string& message() const noexcept { return facts_->message; }
+    [[nodiscard]] int pid() const noexcept { return facts_->pid; }
+    [[nodiscard]] const std::string& process_name() const noexcept { return facts_->process_name; }
     /// For a person: process, type and message, then a line for each call that led to the throw, the
     /// innermost first, where that is known. Takes some milliseconds, for symbol tables are read.
-    [[nodiscard]] std::string text() const {
-        return calls_ ? text_ + "\n" + calls_->text() : text_;
-    }
-    [[nodiscard]] const std::shared_ptr<const Calls>& calls() const noexcept { return calls_; }
+    [[nodiscard]] std::string text() const;
+    [[nodiscard]] const std::shared_ptr<const Calls>& calls() const noexcept { return facts_->calls; }
 
 private:
-    std::string type_name_;
-    int pid_ = 0;
-    std::string process_name_;
-    std::string text_;
-    std::shared_ptr<const Calls> calls_;
+    struct Facts {
+        Facts() = default;
+        Facts(std::string type, std::string what, int from_pid, std::string from_process,
+              std::shared_ptr<const Calls> led_there)
+            : type_name(std::move(type)), message(std::move(what)), pid(from_pid),
+              process_name(std::move(from_process)), calls(std::move(led_there)) {}
+        std::string type_name{};
+        std::string message{};
+        int pid = 0;
+        std::string process_name{};
+        std::shared_ptr<const Calls> calls{};
+    };
+    std::shared_ptr<const Facts> facts_;
 };
 
 /// An exception of another process whose type is not known here; see `register_exception`.
@@ -238,16 +247,16 @@ class RemoteError : public std::runtime_error, public RemoteTraceback {
 public:
     explicit RemoteError(const std::string& what) : std::runtime_error(what) {}
     /// With the type's name as its message where there is no other.
-    RemoteError(const std::string& what, RemoteTraceback where)
-        : std::runtime_error(what.empty() ? where.type_name() : what),
-          RemoteTraceback(std::move(where)) {}
+    RemoteError(const std::string& what, const RemoteTraceback& where)
+        : std::runtime_error(what.empty() ? where.type_name() : what), RemoteTraceback(where) {}
 };
 
-inline RemoteTraceback::RemoteTraceback(std::string type_name, std::string what, int pid,
-                                        std::string process_name, std::shared_ptr<const Calls> calls)
-    : type_name_(std::move(type_name)), pid_(pid), process_name_(std::move(process_name)),
-      text_("in process " + process_name_ + " (pid " + std::to_string(pid_) + "): " + type_name_ +
-            (what.empty() ? std::string() : ": " + what)),
-      calls_(std::move(calls)) {}
+inline std::string RemoteTraceback::text() const {
+    std::string text = "in process " + process_name() + " (pid " + std::to_string(pid()) +
+                       "): " + type_name();
+    if (!message().empty()) text += ": " + message();
+    if (calls()) text += "\n" + calls()->text();
+    return text;
+}
 
 }  // namespace multiprocessing

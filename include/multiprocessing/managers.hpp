@@ -164,8 +164,11 @@ inline void SharedMemoryManager::start(runtime::Action initializer) const {
     server_->process = server;
     state_.store(started);
     // Before this process's children are joined at its end, of which the server is one.
-    server_->end.emplace(util::FinalizeOptions{.exitpriority = 0}, &SharedMemoryManager::end,
-                         server, here, state_, group_, options_.shutdown_timeout);
+    server_->end.emplace(util::FinalizeOptions{.exitpriority = 0},
+                         [server, line = here, state = state_, group = group_,
+                          patience = options_.shutdown_timeout] {
+                             end(server, line, state, group, patience);
+                         });
 }
 
 inline void SharedMemoryManager::serve(const Connection& line, const RawValue<int>& state,

@@ -94,7 +94,9 @@ public:
     [[nodiscard]] PoolStats stats() const { return engine().stats(); }
     /// Has so many workers from now on: starts those that are missing, lets those who are too many
     /// leave when they have nothing in hand. Does not wait for either.
-    void resize(int processes) const { engine().resize(runtime::pool::at_least_one(processes, "Pool.resize(): processes")); }
+    void resize(int processes) const {
+        engine().resize(runtime::pool::at_least_one(processes, "Pool.resize(): processes"));
+    }
 
 private:
     [[nodiscard]] static runtime::pool::Settings settings(PoolOptions options);
@@ -103,11 +105,12 @@ private:
 // ---------------------------------------------------------------------------------------------------
 
 inline runtime::pool::Settings Pool::settings(PoolOptions options) {
+    using runtime::pool::at_least_one;
     runtime::pool::Settings settings;
-    settings.processes = runtime::pool::at_least_one(options.processes ? *options.processes : process_cpu_count(),
-                                      "Pool: processes");
+    settings.processes = at_least_one(
+        options.processes ? *options.processes : process_cpu_count(), "Pool: processes");
     if (options.maxtasksperchild) {
-        settings.limits.tasks = runtime::pool::at_least_one(*options.maxtasksperchild, "Pool: maxtasksperchild");
+        settings.limits.tasks = at_least_one(*options.maxtasksperchild, "Pool: maxtasksperchild");
     }
     if (options.max_memory_per_child) {
         if (*options.max_memory_per_child == 0) {

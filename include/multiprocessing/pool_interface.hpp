@@ -70,10 +70,11 @@ public:
     template <class F, class... Args>
         requires(!std::same_as<std::remove_cvref_t<F>, TaskOptions>)
     auto apply(F f, Args&&... args) const {
-        return apply_async(TaskOptions(), std::move(f), std::forward<Args>(args)...).get();
+        return apply(TaskOptions(), std::move(f), std::forward<Args>(args)...);
     }
     template <class F, class... Args>
     auto apply(const TaskOptions& options, F f, Args&&... args) const {
+        engine().check_may_wait();  // also where it would be done by then
         return apply_async(options, std::move(f), std::forward<Args>(args)...).get();
     }
     /// The same without waiting: an AsyncResult of what it returns.
@@ -264,7 +265,7 @@ private:
     }
 
     template <Calling calling, template <class> class Gathering, class F, class Range>
-    auto gather(const TaskOptions& options, F f, Range& items, int chunksize, bool wait_for_room) const;
+    auto gather(const TaskOptions& options, F f, Range& items, int chunksize, bool waits) const;
     template <class F, class Range>
     auto stream(const TaskOptions& options, F f, Range&& items, int chunksize,
                 std::optional<int> buffersize, bool ordered) const;
@@ -318,7 +319,7 @@ auto PoolInterface<Backend>::apply_async(const TaskOptions& options, F f, Args&&
 template <class Backend>
 template <runtime::pool::Calling calling, template <class> class Gathering, class F, class Range>
 auto PoolInterface<Backend>::gather(const TaskOptions& options, F f, Range& items, int chunksize,
-                                    bool wait_for_room) const {
+                                    bool waits) const {
     using namespace runtime::pool;
     using Item = ItemOf<Range>;
     using Feeder = typename Backend::template Feeder<calling, F, Item>;
@@ -330,7 +331,8 @@ auto PoolInterface<Backend>::gather(const TaskOptions& options, F f, Range& item
                          ", but must be 0 (automatic) or more");
     }
     auto task_settings = settings(options);
-    task_settings.items_stay = wait_for_room;  // who does not wait may do with them what he likes
+    if (waits) engine().check_may_wait();  // also where it would be done by then
+    task_settings.items_stay = waits;      // who does not wait may do with them what he likes
     Feeder feeder(engine(), std::move(f), task_settings);
     auto state = std::make_shared<AsyncState<Gathered>>(held_->engine);
     const auto job = std::make_shared<MapJob<R, Gathering<R>>>(state);
@@ -355,7 +357,7 @@ auto PoolInterface<Backend>::gather(const TaskOptions& options, F f, Range& item
                 break;
             }
             const std::uint64_t tasks_ahead =
-                wait_for_room ? std::uint64_t{2} * pool.size() : std::uint64_t(-1);
+                waits ? std::uint64_t{2} * pool.size() : std::uint64_t(-1);
             if (!job->wait_for_room(pool, tasks_ahead, Chunks::bytes_ahead)) break;
         }
     } catch (...) {

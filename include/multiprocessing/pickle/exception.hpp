@@ -20,6 +20,7 @@
 #include <filesystem>
 #include <functional>
 #include <future>
+#include <initializer_list>
 #include <ios>
 #include <memory>
 #include <mutex>
@@ -54,8 +55,8 @@ void register_exception();
 
 namespace pickle {
 
-/// Appends what is known of the exception, and where it was thrown. Never fails for what the exception is: one whose type is
-/// not registered arrives as a RemoteError that names it.
+/// Appends what is known of the exception, and where it was thrown. Never fails for what the exception
+/// is: one whose type is not registered arrives as a RemoteError that names it.
 inline void dump_exception(const std::exception_ptr& exception, Buffer& buffer, int pid,
                            std::string_view process_name, const os::Backtrace& thrown = {});
 
@@ -70,43 +71,52 @@ inline void dump_exception(const std::exception_ptr& exception, Buffer& buffer, 
 
 namespace exceptions {
 
-/// A type of exceptions that keeps itself.
+/// A type of exceptions that keeps itself. In each program there are some fifty, so what each of them
+/// takes of code is little.
 struct Kind {
-    std::uint64_t hash;
+    const std::type_info* type;
+    const std::type_info* remote;  // what came from another process may travel on
+    /// What it holds beside its text. Null where that is nothing.
     void (*save)(OArchive&, const std::exception_ptr&);
-    std::exception_ptr (*load)(IArchive&, const std::string& what, RemoteTraceback where);
+    std::exception_ptr (*load)(IArchive&, const RemoteTraceback& where);
+
+    [[nodiscard]] std::uint64_t hash() const noexcept { return hash_text(type->name()); }
 };
 
 template <class E>
-[[nodiscard]] Kind kind_of() {
-    return {type_hash<E>(),
-            [](OArchive& archive, const std::exception_ptr& thrown) {
-                try {
-                    std::rethrow_exception(thrown);
-                } catch (const E& exception) {
-                    ExceptionCodec<E>::save(archive, exception);
-                }
-            },
-            [](IArchive& archive, const std::string& what, RemoteTraceback where) {
-                if constexpr (std::same_as<E, RemoteError>) {
-                    return std::make_exception_ptr(RemoteError(what, std::move(where)));
-                } else if constexpr (std::derived_from<E, std::exception>) {
-                    return std::make_exception_ptr(
-                        Remote<E>(ExceptionCodec<E>::load(archive, what), std::move(where), what));
-                } else {
-                    return std::make_exception_ptr(
-                        Remote<E>(ExceptionCodec<E>::load(archive, what), std::move(where)));
-                }
-            }};
+void save(OArchive& archive, const std::exception_ptr& thrown) {
+    try {
+        std::rethrow_exception(thrown);
+    } catch (const E& exception) {
+        ExceptionCodec<E>::save(archive, exception);
+    }
 }
+template <class E>
+std::exception_ptr load(IArchive& archive, const RemoteTraceback& where) {
+    return std::make_exception_ptr(
+        Remote<E>(ExceptionCodec<E>::load(archive, where.message()), where));
+}
+template <class E>
+inline constexpr Kind kind{&typeid(E), &typeid(Remote<E>), nullptr, &load<E>};
+template <HoldsMore E>
+inline constexpr Kind kind<E>{&typeid(E), &typeid(Remote<E>), &save<E>, &load<E>};
+template <>
+inline constexpr Kind kind<RemoteError>{&typeid(RemoteError), &typeid(RemoteError), nullptr,
+                                        [](IArchive&, const RemoteTraceback& where) {
+                                            return std::make_exception_ptr(
+                                                RemoteError(where.message(), where));
+                                        }};
 
 /// The registered types, found by what was thrown and by what the bytes say.
 class Registry {
 public:
-    template <class... Es>
-    void add() {
+    void add(std::initializer_list<Kind> kinds) {
         const std::scoped_lock lock(mutex_);
-        (add_one<Es>(), ...);
+        for (const Kind& each : kinds) {
+            by_hash_.insert_or_assign(each.hash(), each);
+            by_type_.insert_or_assign(*each.type, each);
+            by_type_.insert_or_assign(*each.remote, each);
+        }
     }
     [[nodiscard]] std::optional<Kind> find(const std::type_info& thrown) {
         const std::scoped_lock lock(mutex_);
@@ -125,41 +135,37 @@ public:
     }
 
 private:
-    Registry();
-    template <class E>
-    void add_one() {
-        const Kind kind = kind_of<E>();
-        by_hash_.insert_or_assign(kind.hash, kind);
-        by_type_.insert_or_assign(typeid(E), kind);
-        // What came from another process may travel on.
-        if constexpr (!std::same_as<E, RemoteError>)
-            by_type_.insert_or_assign(typeid(Remote<E>), kind);
+    Registry() { add_known(); }
+    template <class... Es>
+    void add_all() {
+        add({kind<Es>...});
     }
+    void add_known();
 
     os::ForkAwareMutex mutex_;
     std::unordered_map<std::type_index, Kind> by_type_;
     std::unordered_map<std::uint64_t, Kind> by_hash_;
 };
 
-inline Registry::Registry() {
-    add<std::exception, std::bad_exception, std::bad_alloc, std::bad_array_new_length,
-        std::bad_cast, std::bad_any_cast, std::bad_typeid, std::bad_function_call,
-        std::bad_optional_access, std::bad_variant_access, std::bad_weak_ptr, std::logic_error,
-        std::invalid_argument, std::domain_error, std::length_error, std::out_of_range,
-        std::runtime_error, std::range_error, std::overflow_error, std::underflow_error,
-        std::system_error, std::ios_base::failure, std::filesystem::filesystem_error,
-        std::future_error, std::regex_error>();
-    add<ProcessError, BufferTooShort, AuthenticationError, TimeoutError, TaskTimeoutError,
-        WorkerLostError, BrokenExecutor, BrokenProcessPool, BrokenThreadPool, SystemExit,
-        CancelledError, InvalidStateError, Empty, Full, ShutDown, BrokenBarrierError,
-        BrokenHeapError, EOFError, StopIteration, ValueError, AssertionError, PicklingError,
-        UnpicklingError, RemoteError>();
+inline void Registry::add_known() {
+    add_all<std::exception, std::bad_exception, std::bad_alloc, std::bad_array_new_length,
+            std::bad_cast, std::bad_any_cast, std::bad_typeid, std::bad_function_call,
+            std::bad_optional_access, std::bad_variant_access, std::bad_weak_ptr, std::logic_error,
+            std::invalid_argument, std::domain_error, std::length_error, std::out_of_range,
+            std::runtime_error, std::range_error, std::overflow_error, std::underflow_error,
+            std::system_error, std::ios_base::failure, std::filesystem::filesystem_error,
+            std::future_error, std::regex_error>();
+    add_all<ProcessError, BufferTooShort, AuthenticationError, TimeoutError, TaskTimeoutError,
+            WorkerLostError, BrokenExecutor, BrokenProcessPool, BrokenThreadPool, SystemExit,
+            CancelledError, InvalidStateError, Empty, Full, ShutDown, BrokenBarrierError,
+            BrokenHeapError, EOFError, StopIteration, ValueError, AssertionError, PicklingError,
+            UnpicklingError, RemoteError>();
 }
 
 template <class E>
 struct Registration {
     static bool add() {
-        Registry::instance().add<E>();
+        Registry::instance().add({kind<E>});
         return true;
     }
     static inline const bool done = add();
@@ -260,8 +266,8 @@ inline void dump_exception(const std::exception_ptr& exception, Buffer& buffer, 
     const std::size_t before = buffer.size();
     if (kind) {
         try {
-            save_facts(kind->hash);
-            kind->save(archive, exception);
+            save_facts(kind->hash());
+            if (kind->save != nullptr) kind->save(archive, exception);
             return;
         } catch (const std::bad_alloc&) {
             throw;
@@ -286,10 +292,10 @@ inline std::exception_ptr load_exception(std::span<const std::byte> bytes) {
         for (os::CodeAddress& place : places) place = archive.get<os::CodeAddress>();
         std::shared_ptr<const RemoteTraceback::Calls> calls;
         if (!places.empty()) calls = std::make_shared<backtrace_text::RemoteCalls>(std::move(places));
-        RemoteTraceback where(std::move(name), what, pid, std::move(process_name), std::move(calls));
-        if (const auto kind = Registry::instance().find(hash))
-            return kind->load(archive, what, std::move(where));
-        return std::make_exception_ptr(RemoteError(what, std::move(where)));
+        const RemoteTraceback where(std::move(name), std::move(what), pid, std::move(process_name),
+                                    std::move(calls));
+        if (const auto known = Registry::instance().find(hash)) return known->load(archive, where);
+        return kind<RemoteError>.load(archive, where);
     });
 }
 

@@ -28,33 +28,35 @@ namespace multiprocessing::pickle {
 template <class E>
 class Remote : public E, public RemoteTraceback {
 public:
-    Remote(E original, RemoteTraceback where)
-        : E(std::move(original)), RemoteTraceback(std::move(where)) {}
+    Remote(E original, const RemoteTraceback& where)
+        : E(std::move(original)), RemoteTraceback(where) {}
 };
 /// Its text is the original's, also where E makes up its own.
 template <std::derived_from<std::exception> E>
 class Remote<E> : public E, public RemoteTraceback {
 public:
-    Remote(E original, RemoteTraceback where, std::string text)
-        : E(std::move(original)), RemoteTraceback(std::move(where)), what_(std::move(text)) {}
-    [[nodiscard]] const char* what() const noexcept override { return what_.c_str(); }
-
-private:
-    std::string what_;
+    Remote(E original, const RemoteTraceback& where)
+        : E(std::move(original)), RemoteTraceback(where) {}
+    [[nodiscard]] const char* what() const noexcept override { return message().c_str(); }
 };
 
 namespace exceptions {
 
-/// How an E is written beside its text, and made again: specialised for those that hold more.
+/// Whether an E is its serialize().
+template <class E>
+concept SerializesItself = HasSerialize<E> && std::default_initializable<E>;
+
+/// How an E is made again from its text; and, where it holds more than that, how that is written:
+/// `save`. Specialised for those that do.
 template <class E>
 struct ExceptionCodec {
-    static void save(OArchive& archive, const E& exception) {
-        if constexpr (HasSerialize<E> && std::default_initializable<E>) {
-            save_value(archive, exception);
-        }
+    static void save(OArchive& archive, const E& exception)
+        requires SerializesItself<E>
+    {
+        save_value(archive, exception);
     }
     static E load(IArchive& archive, const std::string& what) {
-        if constexpr (HasSerialize<E> && std::default_initializable<E>) {
+        if constexpr (SerializesItself<E>) {
             E exception{};
             load_value(archive, exception);
             return exception;
@@ -68,6 +70,9 @@ struct ExceptionCodec {
         }
     }
 };
+template <class E>
+concept HoldsMore =
+    requires(OArchive& archive, const E& exception) { ExceptionCodec<E>::save(archive, exception); };
 
 /// The category of an error code of another process that this process does not know.
 class RemoteCategory : public std::error_category {

@@ -18,8 +18,8 @@ namespace multiprocessing::pickle {
 /// Given to the constructor of a handle that is about to be read from a message: it makes no object.
 struct Unread {};
 
-/// A handle class befriends this; its private `save_handle(OArchive&)` and `load_handle(IArchive&)` do the work, and
-/// `using travels_as_handle = void` says so.
+/// A handle class befriends this; its private `save_handle(OArchive&)` and `load_handle(IArchive&)` do
+/// the work, and `using travels_as_handle = void` says so.
 struct HandleAccess {
     template <class H>
     static void save(OArchive& archive, const H& handle) {

@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <exception>
-#include <functional>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -145,7 +144,8 @@ public:
         return level >= threshold_.load(std::memory_order_relaxed);
     }
     /// Makes the message and hands it to the outlet. What either throws is told on stderr.
-    void write(int level, const std::function<std::string()>& message, const SourceLocation& where);
+    void write(int level, std::string (*make)(const void* of), const void* of,
+               const SourceLocation& where);
 
     [[nodiscard]] int level() const noexcept { return level_.load(std::memory_order_relaxed); }
     [[nodiscard]] static constexpr int effective(int level) noexcept {
@@ -184,18 +184,22 @@ private:
 inline constinit Log log_of_this_process;
 
 /// Logs, if the level is enabled.
+inline void log_at(int level, std::string_view message,
+                   SourceLocation where = SourceLocation::current()) {
+    if (!log_of_this_process.enabled(level)) return;
+    log_of_this_process.write(
+        level, [](const void* of) { return std::string(*static_cast<const std::string_view*>(of)); },
+        &message, where);
+}
 template <LogMessage M>
+    requires(!std::convertible_to<M, std::string_view>)
 void log_at(int level, M&& message, SourceLocation where = SourceLocation::current()) {
     if (!log_of_this_process.enabled(level)) return;
-    const auto make = [&message] {
-        if constexpr (std::convertible_to<M, std::string_view>) {
-            return std::string(std::string_view(message));
-        } else {
-            return std::string(std::invoke(message));
-        }
+    const auto make = [](const void* of) {
+        return std::string((**static_cast<std::remove_reference_t<M>* const*>(of))());
     };
-    // A reference, which std::function keeps without allocating.
-    log_of_this_process.write(level, std::cref(make), where);
+    const auto* const which = std::addressof(message);
+    log_of_this_process.write(level, make, &which, where);
 }
 
 inline Log::Outlet Log::outlet() const {
@@ -237,7 +241,7 @@ inline void Log::complain(const char* what) noexcept {
     if (length > 0) os::write_to_stderr({line, static_cast<std::size_t>(length)});
 }
 
-inline void Log::write(int level, const std::function<std::string()>& message,
+inline void Log::write(int level, std::string (*make)(const void*), const void* of,
                        const SourceLocation& where) {
     // What a sink logs is dropped: it would come back to it. An epoch and not a bool, because a
     // child that a sink forks is not in the sink.
@@ -253,7 +257,7 @@ inline void Log::write(int level, const std::function<std::string()>& message,
     try {
         const Outlet now = outlet();
         if (!now) return;
-        now->write({level, process_name(), os::this_pid(), message(), where});
+        now->write({level, process_name(), os::this_pid(), make(of), where});
     } catch (const abi::__forced_unwind&) {
         throw;  // a thread that is cancelled goes on unwinding
     } catch (const std::exception& error) {

@@ -135,7 +135,8 @@ class Executor {
 
 public:
     /// Has a worker call `f(args...)`, as soon as one is free. What cannot be pickled is the future's
-    /// exception. *Throws* std::runtime_error after shutdown(), and BrokenExecutor.
+    /// exception: to a process a Connection or another descriptor goes with its start, not in a call.
+    /// *Throws* std::runtime_error after shutdown(), and BrokenExecutor.
     template <class F, class... Args>
     auto submit(F f, Args&&... args) const;
 

@@ -29,7 +29,8 @@ class Desk {
 public:
     Desk(const Channel& channel, std::uint32_t number, WorkerSlot& slot, WorkerLimits limits)
         : channel_(channel), slot_(slot), number_(number), limits_(limits),
-          run_(slot.run.load(std::memory_order_relaxed) & ~WorkerSlot::run_mask), now_(os::nanoseconds_now()) {}
+          run_(slot.run.load(std::memory_order_relaxed) & ~WorkerSlot::run_mask),
+          now_(os::nanoseconds_now()) {}
     Desk(const Desk&) = delete;
     Desk& operator=(const Desk&) = delete;
 

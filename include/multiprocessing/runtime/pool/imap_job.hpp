@@ -75,7 +75,7 @@ public:
     /// been given is run.
     void give_no_more() noexcept {
         try {
-            check_may_take();
+            check_may_take(os::Deadline::passed());
         } catch (const AssertionError&) {  // a forked child's copy: a thread it has not may hold the lock
             return;
         }
@@ -118,8 +118,8 @@ protected:
     [[nodiscard]] virtual std::uint64_t bytes_an_item() const noexcept = 0;
     /// The input has ended or is not wanted any more.
     virtual void end_input() noexcept = 0;
-    /// Throws AssertionError for who may not ask for outcomes.
-    virtual void check_may_take() const = 0;
+    /// Throws AssertionError for who may not ask for outcomes, or not wait for them.
+    virtual void check_may_take(os::Deadline deadline) const = 0;
     virtual bool await_outcome(os::Deadline deadline) const = 0;
     void read_everything() {
         {
@@ -202,7 +202,7 @@ void ImapJob<R>::read_on() {
 
 template <class R>
 std::optional<typename ImapJob<R>::Outcome> ImapJob<R>::next(os::Deadline deadline) {
-    check_may_take();
+    check_may_take(deadline);
     read_on();
     for (;;) {
         {
@@ -279,7 +279,9 @@ protected:
     void end_input() noexcept override {
         if (std::exchange(open_, false)) engine_->end_stream(*this);
     }
-    void check_may_take() const override { engine_->check_own(); }
+    void check_may_take(os::Deadline deadline) const override {
+        deadline.is_never() ? engine_->check_may_wait() : engine_->check_own();
+    }
     bool await_outcome(os::Deadline deadline) const override { return engine_->wait(*this, deadline); }
 
 private:
