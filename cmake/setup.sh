@@ -63,6 +63,13 @@ has_library() {
     return 1
 }
 
+# Whether the compiler $1 has what these sanitizers need.
+has_sanitizers() {
+    mkdir -p "$root/build"
+    echo 'int main() {}' | $1 -fsanitize="$2" -x c++ - -o "$root/build/sanitizers.probe" 2>/dev/null &&
+        rm "$root/build/sanitizers.probe"
+}
+
 has() {
     case $1 in
     compiler) find_compiler ;;
@@ -86,14 +93,8 @@ has() {
         ;;
     clang) good_compiler clang++ ;;
     python3) command -v python3 >/dev/null 2>&1 ;;
-    sanitizers)
-        mkdir -p "$root/build"
-        for sanitizer in address,undefined thread; do
-            echo 'int main() {}' | ${CXX:-false} -fsanitize=$sanitizer \
-                -x c++ - -o "$root/build/sanitizers.probe" 2>/dev/null || return 1
-            rm "$root/build/sanitizers.probe"
-        done
-        ;;
+    sanitizers) has_sanitizers "${CXX:-false}" thread ;;
+    clang_sanitizers) has_sanitizers clang++ address,undefined ;;
     *) die "setup: nothing is known of $1" ;;
     esac
 }
@@ -110,6 +111,7 @@ describe() {
     clang) echo "clang++ 14 or newer" ;;
     python3) echo "Python 3.8 or newer, which some tests talk to" ;;
     sanitizers) echo "the sanitizers' run-time libraries of $CXX" ;;
+    clang_sanitizers) echo "the sanitizers' run-time libraries of clang++" ;;
     esac
 }
 
@@ -132,7 +134,7 @@ package_of() {
     serialization) echo libboost-serialization-dev ;;
     png) echo libpng-dev ;;
     # Those of g++ come with it.
-    sanitizers) echo libclang-rt-dev ;;
+    sanitizers | clang_sanitizers) echo libclang-rt-dev ;;
     *) echo "$1" ;;
     esac
 }
@@ -189,6 +191,9 @@ jobs() {
     if [ "${gibibytes:-$processors}" -lt "$processors" ]; then processors=${gibibytes}; fi
     [ "$processors" -ge 1 ] && echo "$processors" || echo 1
 }
+
+# How many tests run at once: more than can, for they wait a lot.
+test_jobs() { echo $(($(jobs) * 3 / 2)); }
 
 # configure FOLDER OPTION...: cmake, with ninja where there is one; silent unless it fails.
 configure() {

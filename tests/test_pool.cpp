@@ -47,14 +47,13 @@ namespace mp = multiprocessing;
 using namespace std::chrono_literals;
 using Catch::Matchers::ContainsSubstring;
 using support::Generated;
+using support::each_context;
 using support::outcomes_of;
 using support::pid_of;
 using support::pids_of;
 using support::square;
 
 namespace {
-
-auto contexts() { return mp::get_context(GENERATE(from_range(mp::get_all_start_methods()))); }
 
 int add(int a, int b) { return a + b; }
 std::string join(const std::string& a, const std::string& b) { return a + b; }
@@ -204,7 +203,7 @@ std::vector<int> squares(int count) {
 }  // namespace
 
 TEST_CASE("apply returns what the function returns", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(2);
     CHECK(pool.apply(square, 7) == 49);
     CHECK(pool.apply(add, 3, 4) == 7);
@@ -223,7 +222,7 @@ TEST_CASE("apply returns what the function returns", "[pool][fork][spawn]") {
 }
 
 TEST_CASE("apply_async gives a handle of the result", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(2);
     const mp::Event go;
     const mp::AsyncResult<int> result = pool.apply_async(wait_then_square, go, 5);
@@ -264,7 +263,7 @@ TEST_CASE("get() of a temporary moves, of a name it copies", "[pool]") {
 }
 
 TEST_CASE("map returns the results in the order of the items", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(3);
     const std::vector<int> numbers = pool.map(square, mp::range(1000));
     CHECK(numbers == squares(1000));
@@ -318,11 +317,12 @@ TEST_CASE("what a function returns by reference is copied", "[pool]") {
 }
 
 TEST_CASE("starmap spreads tuples and pairs", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(2);
     CHECK(pool.starmap(add, std::vector<std::pair<int, int>>{{1, 2}, {3, 4}}) == std::vector{3, 7});
     CHECK(pool.starmap(add, {std::tuple(1, 2), std::tuple(5, 6)}, 1) == std::vector{3, 11});
-    CHECK(pool.starmap(join, std::map<std::string, std::string>{{"k", "v"}}) == std::vector<std::string>{"kv"});
+    CHECK(pool.starmap(join, std::map<std::string, std::string>{{"k", "v"}}) ==
+          std::vector<std::string>{"kv"});
     CHECK(pool.starmap_async(add, {std::pair(1, 2)}).get() == std::vector{3});
     CHECK(pool.starmap_async(add, std::vector<std::array<int, 2>>{}).get().empty());
 }
@@ -345,7 +345,7 @@ TEST_CASE("map runs everything, then throws the first exception in the order of 
 }
 
 TEST_CASE("exceptions keep their type on the way", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     mp::register_exception<Refused>();
     const mp::Pool pool = ctx.Pool(1);
     CHECK_THROWS_AS(pool.apply(throw_kind, 0), std::invalid_argument);
@@ -368,7 +368,7 @@ TEST_CASE("exceptions keep their type on the way", "[pool][fork][spawn]") {
 }
 
 TEST_CASE("an exception of a worker tells where it was thrown", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(1);
     const auto text_of = [&](int x) -> std::string {
         try {
@@ -420,7 +420,7 @@ TEST_CASE("an exception that cannot be read is an exception of its item", "[pool
 }
 
 TEST_CASE("imap gives results in order, imap_unordered all of them", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(3);
     const int chunksize = GENERATE(1, 7, 1000);
     std::vector<int> results;
@@ -693,7 +693,7 @@ TEST_CASE("a pool has one worker for each processor unless told", "[pool]") {
 }
 
 TEST_CASE("the initializer runs in every worker, and in their replacements", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Value<int> count(0);
     const auto count_up = [](const mp::Value<int>& n, const std::string& text) {
         if (text != "text") throw std::logic_error(text);
@@ -709,7 +709,7 @@ TEST_CASE("the initializer runs in every worker, and in their replacements", "[p
 }
 
 TEST_CASE("maxtasksperchild replaces workers", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool({.processes = 2, .maxtasksperchild = 1});
     const auto pids = pool.map(pid_of, mp::range(8), 1);
     CHECK(std::set<int>(pids.begin(), pids.end()).size() == 8);
@@ -723,7 +723,7 @@ TEST_CASE("maxtasksperchild replaces workers", "[pool][fork][spawn]") {
 }
 
 TEST_CASE("close lets what there is be done, and join waits for it", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(2);
     CHECK_THROWS_AS(pool.join(), mp::ValueError);
     const auto result = pool.map_async(square, mp::range(1000), 1);
@@ -793,7 +793,7 @@ TEST_CASE("an endless input does not keep a pool from being joined", "[pool]") {
 }
 
 TEST_CASE("terminate ends everything at once", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(2);
     const mp::Event never;
     const auto workers = pool.workers();
@@ -865,7 +865,7 @@ TEST_CASE("a callback may drop the last handle of the pool", "[pool]") {
 }
 
 TEST_CASE("queues, locks and values go to workers and come back", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(2);
     const mp::Queue<int> queue;
     const mp::Lock lock;
@@ -910,7 +910,7 @@ TEST_CASE("connections do not travel in a task", "[pool]") {
 }
 
 TEST_CASE("arguments and results may be large", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(2);
     std::vector<int> large(std::size_t{2} << 20);
     for (std::size_t i = 0; i < large.size(); ++i) large[i] = static_cast<int>(i);
@@ -1022,7 +1022,7 @@ TEST_CASE("a pool is of the process that made it", "[pool]") {
 }
 
 TEST_CASE("a child may have a pool unless it is a daemon", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const auto with_pool = [] {
         const mp::Pool pool(2);
         mp::exit(pool.map(square, {1, 2}) == std::vector{1, 4} ? 0 : 1);

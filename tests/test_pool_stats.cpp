@@ -144,7 +144,8 @@ TEST_CASE("a pool of threads tells what its threads have done", "[thread_pool][s
 TEST_CASE("a progress line has part, count, time, rate and fits", "[pool][progress]") {
     CHECK(progress_line(0, 10, 1s, 60) == "  0%|" + std::string(31, ' ') + "| 0/10 [00:01<?, 0.0/s]");
     CHECK(progress_line(5, 10, 2s, 60).size() == 59);
-    CHECK(progress_line(5, 10, 2s, 60) == " 50%|" + std::string(13, '#') + std::string(14, ' ') + "| 5/10 [00:02<00:02, 2.5/s]");
+    CHECK(progress_line(5, 10, 2s, 60) ==
+          " 50%|" + std::string(13, '#') + std::string(14, ' ') + "| 5/10 [00:02<00:02, 2.5/s]");
     CHECK(progress_line(10, 10, 1h, 40) == "100%|####| 10/10 [1:00:00<00:00, 0.0/s]");
     CHECK(progress_line(5, 10, 2s, 1) == " 50%|| 5/10 [00:02<00:02, 2.5/s]");
     CHECK(progress_line(300, std::nullopt, 2s, 60) == "300 [00:02, 150/s]");

@@ -70,7 +70,8 @@ TEST_CASE("a pool of threads has all calls of a pool", "[thread_pool]") {
     for (const int each : pool.imap_unordered(square, {1, 2, 3})) results.push_back(each);
     std::sort(results.begin(), results.end());
     CHECK(results == std::vector{1, 4, 9});
-    const auto tried = pool.try_map([](int x) { return x == 1 ? throw std::out_of_range("one") : x; }, mp::range(3));
+    const auto one_fails = [](int x) { return x == 1 ? throw std::out_of_range("one") : x; };
+    const auto tried = pool.try_map(one_fails, mp::range(3));
     CHECK(tried.at(0).value() == 0);
     CHECK_FALSE(tried.at(1).has_value());
     CHECK_THROWS_AS(tried.at(1).value(), std::out_of_range);

@@ -166,24 +166,7 @@ TEST_CASE("an executor is dropped with much that is pending", "[executor]") {
 }
 
 TEST_CASE("a future of a process runs, or is taken back", "[executor]") {
-    const auto executor = processes(1, each_method());
-    const Gate gate;
-    const OpenAtTheEnd open(gate);
-    const auto runs = executor.submit(pass, gate, 1);
-    const auto waits = executor.submit(pass, gate, 2);
-    REQUIRE(gate.wait_for(1));
-    CHECK(runs.running());
-    CHECK_FALSE(runs.cancel());
-    CHECK_FALSE(waits.running());
-    std::atomic<int> said{0};
-    run_together([&](int) { said += waits.cancel() ? 1 : 0; });
-    CHECK(said == crowd);
-    CHECK(waits.cancelled());
-    gate.go.set();
-    CHECK(runs.result(long_enough) == 1);
-    CHECK_FALSE(runs.running());
-    executor.shutdown();
-    CHECK(gate.begun.get_value() == 0);
+    check_taking_back_with_one_worker(processes(1, each_method()));
 }
 
 TEST_CASE("a worker's death breaks the executor, and says how it ended", "[executor]") {
@@ -353,7 +336,7 @@ TEST_CASE("a callback that would wait in vain throws AssertionError", "[executor
         run();
         CHECK(over.wait(long_enough));
         REQUIRE(ends.size() == 7);
-        for (const std::size_t i : {0, 1, 3, 5, 6}) CHECK_THAT(ends[i], in_vain);
+        for (const std::size_t i : {0u, 1u, 3u, 5u, 6u}) CHECK_THAT(ends[i], in_vain);
         CHECK(ends[2] == "timeout");
         CHECK(ends[4] == "done");
     };

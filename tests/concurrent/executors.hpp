@@ -5,12 +5,16 @@
 
 #include <multiprocessing/concurrent/futures.hpp>
 #include <multiprocessing/context.hpp>
+#include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/synchronize.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include "concurrent/helpers.hpp"
+#include "support/catch.hpp"
+#include "threads/crowd.hpp"
 
+#include <atomic>
 #include <cstddef>
 #include <exception>
 #include <stdexcept>
@@ -64,6 +68,30 @@ inline ProcessPoolExecutor processes(int workers, const std::string& method) {
         futures::ProcessPoolExecutorOptions{.max_workers = workers, .mp_context = mp::get_context(method)});
 }
 
+/// One that waits can be cancelled, by anybody and for everybody; one that runs cannot.
+template <class Executor>
+void check_taking_back_with_one_worker(const Executor& executor) {
+    const Gate gate;
+    const OpenAtTheEnd open(gate);
+    const auto runs = executor.submit(pass, gate, 1);
+    const auto waits = executor.submit(pass, gate, 2);
+    REQUIRE(gate.wait_for(1));
+    CHECK(runs.running());
+    CHECK_FALSE(runs.cancel());
+    CHECK_FALSE(waits.running());
+    std::atomic<int> said{0};
+    run_together([&](int) { said += waits.cancel() ? 1 : 0; });
+    CHECK(said == crowd);
+    CHECK(waits.cancelled());
+    CHECK_FALSE(waits.running());
+    CHECK_THROWS_AS(waits.result(0), mp::CancelledError);
+    gate.go.set();
+    CHECK(runs.result(long_enough) == 1);
+    CHECK_FALSE(runs.running());
+    executor.shutdown();
+    CHECK(gate.begun.get_value() == 0);
+}
+
 /// The workers, once there are so many: one may have begun a task before the executor hears that it
 /// runs.
 inline std::vector<mp::Process> workers_of(const ProcessPoolExecutor& executor, std::size_t least) {
@@ -76,29 +104,6 @@ inline std::vector<mp::Process> workers_of(const ProcessPoolExecutor& executor, 
 }
 inline mp::Process first_worker(const ProcessPoolExecutor& executor) {
     return workers_of(executor, 1).front();
-}
-
-/// Whether the exception is an E.
-template <class E>
-bool is_an(const std::exception_ptr& thrown) {
-    if (!thrown) return false;
-    try {
-        std::rethrow_exception(thrown);
-    } catch (const E&) {
-        return true;
-    } catch (...) {
-        return false;
-    }
-}
-inline std::string what_of(const std::exception_ptr& thrown) {
-    try {
-        if (thrown) std::rethrow_exception(thrown);
-        return "";
-    } catch (const std::exception& error) {
-        return error.what();
-    } catch (...) {
-        return "something else";
-    }
 }
 
 /// What is left of a map, or of the first `most` of it.

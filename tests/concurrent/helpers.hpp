@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <exception>
 #include <functional>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <type_traits>
@@ -46,6 +47,29 @@ inline futures::Future<int> successful_future() {
     futures::Future<int> future;
     future.set_result(42);
     return future;
+}
+
+/// Whether the exception is an E.
+template <class E>
+bool is_an(const std::exception_ptr& thrown) {
+    if (!thrown) return false;
+    try {
+        std::rethrow_exception(thrown);
+    } catch (const E&) {
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+inline std::string what_of(const std::exception_ptr& thrown) {
+    try {
+        if (thrown) std::rethrow_exception(thrown);
+        return "";
+    } catch (const std::exception& error) {
+        return error.what();
+    } catch (...) {
+        return "something else";
+    }
 }
 
 /// An executor with a thread a call. The destructor waits for all of them.

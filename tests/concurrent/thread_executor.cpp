@@ -186,24 +186,7 @@ TEST_CASE("a task may have the last handle of its executor", "[executor][threads
 }
 
 TEST_CASE("a future that waits can be cancelled, one that runs cannot", "[executor][threads]") {
-    const ThreadPoolExecutor executor(1);
-    const Gate gate;
-    const OpenAtTheEnd open(gate);
-    const auto runs = executor.submit(pass, gate, 1);
-    const auto waits = executor.submit(pass, gate, 2);
-    REQUIRE(gate.wait_for(1));
-    CHECK(runs.running());
-    CHECK_FALSE(runs.cancel());
-    CHECK_FALSE(waits.running());
-    std::atomic<int> said{0};
-    run_together(4, [&](int) { said += waits.cancel() ? 1 : 0; });
-    CHECK(said == 4);
-    CHECK(waits.cancelled());
-    CHECK_FALSE(waits.running());
-    CHECK_THROWS_AS(waits.result(0), mp::CancelledError);
-    gate.go.set();
-    CHECK(runs.result(long_enough) == 1);
-    CHECK(gate.begun.get_value() == 0);
+    check_taking_back_with_one_worker(ThreadPoolExecutor(1));
 }
 
 TEST_CASE("a callback may submit more, and what it captured goes with it", "[executor][threads]") {

@@ -8,8 +8,7 @@
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/range.hpp>
 
-#include "concurrent/executors.hpp"
-#include "conformance/helpers.hpp"
+#include "conformance/executors.hpp"
 #include "runtime/pool_helpers.hpp"
 #include "support/catch.hpp"
 
@@ -29,19 +28,6 @@ using Catch::Matchers::ContainsSubstring;
 namespace {
 
 constexpr int worker_count = 3;
-
-/// Calls it with an executor of each kind.
-template <class Test>
-void with_each_executor(Test test) {
-    auto kinds = mp::get_all_start_methods();
-    kinds.emplace_back("threads");
-    const auto kind = noted(GENERATE_COPY(from_range(kinds)));
-    if (kind == "threads") {
-        test(ThreadPoolExecutor(worker_count));
-    } else {
-        test(processes(worker_count, kind));
-    }
-}
 
 int power(int x, int y) {
     int result = 1;
@@ -114,13 +100,13 @@ void check_that_nothing_is_left(const std::string& method) {
 }  // namespace
 
 TEST_CASE("ExecutorTest.test_submit", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         CHECK(executor.submit(power, 2, 8).result(patient) == 256);
     });
 }
 
 TEST_CASE("ExecutorTest.test_map", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         CHECK(list(executor.map(power, mp::range(10), mp::range(10))) == serial_powers());
         CHECK(list(executor.map({.chunksize = 3}, power, mp::range(10), mp::range(10))) ==
               serial_powers());
@@ -128,7 +114,7 @@ TEST_CASE("ExecutorTest.test_map", "[executor][conformance]") {
 }
 
 TEST_CASE("ExecutorTest.test_map_exception", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         for (const int chunksize : {1, 3}) {
             const auto i = executor.map({.chunksize = chunksize}, divide, std::vector{1, 1, 1, 1},
                                         std::vector{2, 3, 0, 5});
@@ -142,7 +128,7 @@ TEST_CASE("ExecutorTest.test_map_exception", "[executor][conformance]") {
 }
 
 TEST_CASE("ExecutorTest.test_map_timeout_from_callable", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         const auto i = executor.map({.timeout = patient}, time_out_at_2, mp::range(4));
         CHECK(i.next() == 0);
         CHECK(i.next() == 1);
@@ -153,7 +139,7 @@ TEST_CASE("ExecutorTest.test_map_timeout_from_callable", "[executor][conformance
 }
 
 TEST_CASE("ExecutorTest.test_map_timeout", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         const Gate gate;
         const OpenAtTheEnd open(gate);
         for (const int x : list(executor.map(twice, mp::range(9)))) static_cast<void>(x);  // workers begin
@@ -166,7 +152,7 @@ TEST_CASE("ExecutorTest.test_map_timeout", "[executor][conformance]") {
 }
 
 TEST_CASE("ExecutorTest.test_map_close", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         for (const int chunksize : {1, 3}) {
             const auto i = executor.map({.chunksize = chunksize}, twice, mp::range(10));
             CHECK(i.next() == 0);
@@ -178,7 +164,7 @@ TEST_CASE("ExecutorTest.test_map_close", "[executor][conformance]") {
 }
 
 TEST_CASE("ExecutorTest.test_map_buffersize_value_validation", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         for (const int buffersize : {0, -1}) {
             CHECK_THROWS_WITH(executor.map({.buffersize = buffersize}, twice, mp::range(4)),
                               ContainsSubstring("buffersize is " + std::to_string(buffersize)));
@@ -188,7 +174,7 @@ TEST_CASE("ExecutorTest.test_map_buffersize_value_validation", "[executor][confo
 }
 
 TEST_CASE("ExecutorTest.test_map_buffersize", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         const std::vector<std::optional<int>> sizes{std::nullopt, 1, 2, 4, 8};
         for (const auto buffersize : sizes) {
             CHECK(list(executor.map({.buffersize = buffersize}, text, mp::range(4))) ==
@@ -198,7 +184,7 @@ TEST_CASE("ExecutorTest.test_map_buffersize", "[executor][conformance]") {
 }
 
 TEST_CASE("ExecutorTest.test_map_buffersize_on_multiple_iterables", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         const std::vector<std::optional<int>> sizes{std::nullopt, 1, 2, 10, 20};
         for (const auto buffersize : sizes) {
             CHECK(list(executor.map({.buffersize = buffersize}, power, mp::range(10), mp::range(12))) ==
@@ -208,7 +194,7 @@ TEST_CASE("ExecutorTest.test_map_buffersize_on_multiple_iterables", "[executor][
 }
 
 TEST_CASE("ExecutorTest.test_map_buffersize_on_infinite_iterable", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         const auto results = executor.map({.buffersize = 2}, text, std::views::iota(0));
         CHECK(some(results, 3) == std::vector<std::string>{"0", "1", "2"});
         CHECK(results.next() == "3");
@@ -217,7 +203,7 @@ TEST_CASE("ExecutorTest.test_map_buffersize_on_infinite_iterable", "[executor][c
 
 TEST_CASE("ExecutorTest.test_map_buffersize_on_multiple_infinite_iterables",
           "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         const auto results =
             executor.map({.buffersize = 2}, power, std::views::iota(0), std::views::iota(0));
         CHECK(some(results, 10) == serial_powers());
@@ -225,14 +211,14 @@ TEST_CASE("ExecutorTest.test_map_buffersize_on_multiple_infinite_iterables",
 }
 
 TEST_CASE("ExecutorTest.test_map_buffersize_on_empty_iterable", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         CHECK_THROWS_AS(executor.map({.buffersize = 2}, twice, std::vector<int>()).next(),
                         mp::StopIteration);
     });
 }
 
 TEST_CASE("ExecutorTest.test_map_buffersize_when_buffer_is_full", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         int read = 0;
         const auto count = [&read](int x) {
             ++read;
@@ -250,7 +236,7 @@ TEST_CASE("ExecutorTest.test_map_buffersize_when_buffer_is_full", "[executor][co
 }
 
 TEST_CASE("ExecutorTest.test_shutdown_race_issue12456", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         const auto results = executor.map(text, std::vector<int>(worker_count + 1, 2));
         executor.shutdown();
         CHECK(list(results) == std::vector<std::string>(worker_count + 1, "2"));
@@ -258,7 +244,7 @@ TEST_CASE("ExecutorTest.test_shutdown_race_issue12456", "[executor][conformance]
 }
 
 TEST_CASE("ExecutorTest.test_no_stale_references", "[executor][conformance]") {
-    with_each_executor([]<class Executor>(const Executor& executor) {
+    with_each_executor(worker_count, []<class Executor>(const Executor& executor) {
         if constexpr (std::same_as<Executor, ThreadPoolExecutor>) {
             const mp::Event collected;
             executor.submit(&MyObject::my_method, std::make_shared<MyObject>(collected));
@@ -281,7 +267,7 @@ TEST_CASE("ExecutorTest.test_max_workers_negative", "[executor][conformance]") {
 }
 
 TEST_CASE("ExecutorTest.test_free_reference", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         int seen = 0;
         for (auto& object : executor.map(make_object, mp::range(10))) {
             CHECK(*object == seen++);

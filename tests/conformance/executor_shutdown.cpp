@@ -11,8 +11,7 @@
 #include <multiprocessing/runtime/exit.hpp>
 #include <multiprocessing/sharedctypes.hpp>
 
-#include "concurrent/executors.hpp"
-#include "conformance/helpers.hpp"
+#include "conformance/executors.hpp"
 #include "support/catch.hpp"
 
 #include <optional>
@@ -28,23 +27,6 @@ namespace {
 
 constexpr int worker_count = 5;
 
-template <class Test>
-void with_each_kind(Test test) {
-    auto kinds = mp::get_all_start_methods();
-    kinds.emplace_back("threads");
-    test(noted(GENERATE_COPY(from_range(kinds))));
-}
-/// Calls it with an executor of each kind.
-template <class Test>
-void with_each_executor(Test test) {
-    with_each_kind([&test](const std::string& kind) {
-        if (kind == "threads") {
-            test(ThreadPoolExecutor(worker_count));
-        } else {
-            test(processes(worker_count, kind));
-        }
-    });
-}
 ProcessPoolExecutor each_process_executor() {
     EVERY_START_METHOD;
     return processes(worker_count, method);
@@ -91,20 +73,17 @@ const Executor& for_good(Executor executor) {
 }
 void end_while_it_runs(const std::string& kind, const Gate& gate, const Output& out,
                        bool shut_down) {
-    const auto go = [&](const auto& executor) {
+    with_executor(kind, worker_count, [&](auto made) {
+        const auto& executor = for_good(std::move(made));
         executor.submit(print_in_turn, gate, out);
         if (shut_down) executor.shutdown(false);
         // From here on it only has to end.
         mp::runtime::register_exit([gate] { gate.go.set(); }, 100);
-    };
-    if (kind == "threads") {
-        go(for_good(ThreadPoolExecutor(worker_count)));
-    } else {
-        go(for_good(processes(worker_count, kind)));
-    }
+    });
 }
 void submit_at_the_end(const std::string& kind, const Output& out) {
-    const auto go = [&out](const auto& executor) {
+    with_executor(kind, worker_count, [&out](auto made) {
+        const auto& executor = for_good(std::move(made));
         executor.submit(twice, 21).result(patient);
         constexpr int last = 1;
         mp::runtime::register_exit(
@@ -116,12 +95,7 @@ void submit_at_the_end(const std::string& kind, const Output& out) {
                 }
             },
             last);
-    };
-    if (kind == "threads") {
-        go(for_good(ThreadPoolExecutor(worker_count)));
-    } else {
-        go(for_good(processes(worker_count, kind)));
-    }
+    });
 }
 std::string printed_by_one_that_ends(const std::string& kind, bool shut_down) {
     const Gate gate;
@@ -135,7 +109,7 @@ std::string printed_by_one_that_ends(const std::string& kind, bool shut_down) {
 }  // namespace
 
 TEST_CASE("ExecutorShutdownTest.test_run_after_shutdown", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         executor.shutdown();
         CHECK_THROWS_AS(executor.submit(twice, 2), std::runtime_error);
         CHECK_THROWS_WITH(executor.submit(twice, 2),
@@ -159,7 +133,7 @@ TEST_CASE("ExecutorShutdownTest.test_submit_after_interpreter_shutdown", "[execu
 }
 
 TEST_CASE("ExecutorShutdownTest.test_hang_issue12364", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         std::vector<Future<int>> fs;
         for (int i = 0; i < 50; ++i) fs.push_back(executor.submit(twice, i));
         executor.shutdown();
@@ -168,7 +142,7 @@ TEST_CASE("ExecutorShutdownTest.test_hang_issue12364", "[executor][conformance]"
 }
 
 TEST_CASE("ExecutorShutdownTest.test_cancel_futures", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         const Gate gate;
         const OpenAtTheEnd open(gate);
         std::vector<Future<int>> fs;
@@ -199,7 +173,7 @@ TEST_CASE("ExecutorShutdownTest.test_hang_gh83386", "[executor][conformance]") {
 }
 
 TEST_CASE("ExecutorShutdownTest.test_hang_gh94440", "[executor][conformance]") {
-    with_each_executor([](const auto& executor) {
+    with_each_executor(worker_count, [](const auto& executor) {
         CHECK(executor.submit(twice, 0).result(patient) == 0);
         executor.submit(twice, 0).cancel();
         CHECK(elapsed([&] { executor.shutdown(); }) < no_time);

@@ -204,12 +204,14 @@ TEST_CASE("an exception that travels on keeps its origin", "[pickle][exception]"
     }
 }
 
-TEST_CASE("an exception takes the place of its throw along, also when it is passed on", "[pickle][exception]") {
+TEST_CASE("an exception takes the place of its throw along, also when it is passed on",
+          "[pickle][exception]") {
     mp::os::Backtrace trace;
     trace.calls[0] = reinterpret_cast<std::uintptr_t>(&mp::os::this_program);
     trace.size = 1;
     mp::pickle::Buffer first_bytes;
-    mp::pickle::dump_exception(std::make_exception_ptr(std::out_of_range("far")), first_bytes, 1, "one", trace);
+    mp::pickle::dump_exception(std::make_exception_ptr(std::out_of_range("far")), first_bytes, 1,
+                               "one", trace);
     const auto first = mp::pickle::load_exception(first_bytes.span());
     const auto text_of = [](const std::exception_ptr& thrown) {
         try {

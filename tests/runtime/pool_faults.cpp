@@ -32,14 +32,13 @@
 namespace mp = multiprocessing;
 using namespace std::chrono_literals;
 using Catch::Matchers::ContainsSubstring;
+using support::each_context;
 using support::outcomes_of;
 using support::pids_of;
 using support::shared_bytes;
 using support::square;
 
 namespace {
-
-auto contexts() { return mp::get_context(GENERATE(from_range(mp::get_all_start_methods()))); }
 
 enum Way { by_kill, by_abort, by_quick_exit, by_mp_exit, by_exit, by_exit_0 };
 constexpr int exitcodes[] = {-SIGKILL, -SIGABRT, 3, 3, 3, 0};
@@ -84,7 +83,7 @@ void die_after(const mp::Value<int>& starts, int good, Way way) {
 }  // namespace
 
 TEST_CASE("a worker that dies costs its own item", "[pool][death][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const Way way = GENERATE(by_kill, by_abort, by_quick_exit, by_mp_exit, by_exit, by_exit_0);
     const mp::Pool pool = ctx.Pool(2);
     const auto before = pids_of(pool);
@@ -112,7 +111,7 @@ TEST_CASE("a worker that dies costs its own item", "[pool][death][fork][spawn]")
 }
 
 TEST_CASE("a death costs one item whatever the chunk size", "[pool][death][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const Way way = GENERATE(by_kill, by_mp_exit, by_exit);
     const int chunksize = GENERATE(1, 3, 10, 100);
     constexpr int count = 20;
@@ -174,7 +173,7 @@ TEST_CASE("errors that a dead worker had found are there", "[pool][death]") {
 }
 
 TEST_CASE("workers killed while they are idle are replaced", "[pool][death][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(3);
     CHECK(pool.apply(square, 2) == 4);
     for (int round = 0; round < 20; ++round) {
@@ -199,7 +198,7 @@ TEST_CASE("a worker whose handle has been closed is replaced", "[pool][death]") 
 
 TEST_CASE("all workers killed again and again cost no more than what they had in hand",
           "[pool][death][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const int chunksize = GENERATE(1, 16);
     const int items = 4000;
     const mp::Pool pool = ctx.Pool(4);
@@ -227,7 +226,7 @@ TEST_CASE("all workers killed again and again cost no more than what they had in
 }
 
 TEST_CASE("an initializer that throws ends every task with its error", "[pool][death][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool({.processes = 3, .initializer = throw_in_initializer});
     CHECK_THROWS_AS(pool.apply(square, 1), std::domain_error);
     CHECK_THROWS_WITH(pool.map(square, mp::range(100)), ContainsSubstring("not today"));
@@ -239,7 +238,7 @@ TEST_CASE("an initializer that throws ends every task with its error", "[pool][d
 }
 
 TEST_CASE("an initializer that kills its process ends every task", "[pool][death][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const Way way = GENERATE(by_kill, by_abort, by_quick_exit, by_mp_exit, by_exit, by_exit_0);
     const mp::Pool pool =
         ctx.Pool({.processes = 2, .initializer = mp::partial(die_in_initializer, way)});
@@ -250,7 +249,7 @@ TEST_CASE("an initializer that kills its process ends every task", "[pool][death
 }
 
 TEST_CASE("an initializer may fail in replacements only", "[pool][death][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const Way way = GENERATE(by_kill, by_exit);
     const mp::Value<int> starts(0);
     const mp::Pool pool =
@@ -337,7 +336,7 @@ TEST_CASE("workers that do not listen to SIGTERM are killed", "[pool][death]") {
 }
 
 TEST_CASE("workers do not mind SIGINT", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(2);
     const auto before = pool.map([](int) { return ::getpid(); }, mp::range(20), 1);
     for (const int pid : before) ::kill(pid, SIGINT);
@@ -348,7 +347,7 @@ TEST_CASE("workers do not mind SIGINT", "[pool][fork][spawn]") {
 }
 
 TEST_CASE("a pool that cannot start all of its workers starts none", "[pool][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     static_cast<void>(ctx.Pool(1));
     const auto children = mp::active_children().size();
     rlimit before{};

@@ -8,6 +8,8 @@
 #include <multiprocessing/shm/arena.hpp>
 #include <multiprocessing/synchronize.hpp>
 
+#include "support/catch.hpp"
+
 #include <cstdint>
 #include <exception>
 #include <set>
@@ -20,6 +22,11 @@
 namespace support {
 
 namespace mp = multiprocessing;
+
+/// The rest of the test case is run with each start method.
+inline mp::Context each_context() {
+    return mp::get_context(GENERATE(from_range(mp::get_all_start_methods())));
+}
 
 inline int square(int x) { return x * x; }
 inline int pid_of(int) { return ::getpid(); }

@@ -31,13 +31,12 @@
 
 namespace mp = multiprocessing;
 using namespace std::chrono_literals;
+using support::each_context;
 using support::outcomes_of;
 using support::shared_bytes;
 using support::square;
 
 namespace {
-
-auto contexts() { return mp::get_context(GENERATE(from_range(mp::get_all_start_methods()))); }
 
 constexpr std::size_t million = 1'000'000;
 
@@ -127,7 +126,7 @@ TEST_CASE("items of an array stay as long as they are to be read", "[pool][memor
 }
 
 TEST_CASE("an array in shared memory is not copied to be mapped", "[pool][memory][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(2);
     const mp::Array<int> array = a_million();
     const auto check = [](const std::vector<std::uint8_t>& results) {
@@ -238,7 +237,7 @@ TEST_CASE("an array in shared memory may go before its results come", "[pool][me
 }
 
 TEST_CASE("arguments and results are of any length", "[pool][large][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(2);
     for (const std::size_t length : lengths) {
         CAPTURE(length);
@@ -261,7 +260,7 @@ TEST_CASE("large items and small ones go through map together", "[pool][large]")
 }
 
 TEST_CASE("large items and small ones go through imap together", "[pool][large][fork][spawn]") {
-    const auto ctx = contexts();
+    const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(2);
     const int chunksize = GENERATE(1, 5);
     const auto sizes = mixture();
