@@ -400,7 +400,10 @@ TEST_CASE("what cannot be written or read is an exception of its item", "[pool]"
     CHECK_THROWS_AS(pool.apply(take_fragile, Fragile{0, 1}), Refused);
     CHECK_THROWS_AS(pool.map(take_fragile, std::vector{Fragile{}, Fragile{1, 0}}), Refused);
     CHECK_THROWS_AS(pool.map(take_fragile, std::vector{Fragile{}, Fragile{0, 1}}, 1), Refused);
-    CHECK_THROWS_AS(pool.apply(make_fragile, 1), Refused);
+    // Of a result the former is not what the function has thrown.
+    CHECK_THROWS_AS(pool.apply(make_fragile, 1), mp::PicklingError);
+    CHECK_THROWS_WITH(pool.apply(make_fragile, 1),
+                      ContainsSubstring("the result, of type") && ContainsSubstring("Fragile"));
     CHECK_THROWS_AS(pool.apply(make_fragile, 2), Refused);
     const auto outcomes = outcomes_of(pool.imap(make_fragile, mp::range(4), 4));
     CHECK(outcomes.values.size() == 2);
@@ -532,6 +535,13 @@ TEST_CASE("what the input range throws is thrown", "[pool]") {
     CHECK_THROWS_AS(results.next(30), Refused);
     CHECK_THROWS_AS(results.next(30), mp::StopIteration);
     CHECK_THROWS_AS(pool.imap(square, numbers(&read, 0)).next(30), Refused);
+    // Where results have no order, the error comes after them.
+    const auto unordered = pool.imap_unordered(square, numbers(&read, 7));
+    std::set<int> before;
+    for (int i = 0; i < 7; ++i) before.insert(unordered.next(30));
+    CHECK(before == std::set{0, 1, 4, 9, 16, 25, 36});
+    CHECK_THROWS_AS(unordered.next(30), Refused);
+    CHECK_THROWS_AS(unordered.next(30), mp::StopIteration);
     const auto outcomes = outcomes_of(pool.imap_unordered(square, numbers(&read, 7)));
     CHECK(outcomes.values.size() == 7);
     CHECK(outcomes.other == 1);

@@ -207,9 +207,10 @@ public:
 
     RemoteTraceback() : facts_(std::make_shared<const Facts>()) {}
     RemoteTraceback(std::string type_name, std::string what, int pid, std::string process_name,
-                    std::shared_ptr<const Calls> calls = nullptr)
+                    std::shared_ptr<const Calls> calls = nullptr, std::string cause = {})
         : facts_(std::make_shared<const Facts>(std::move(type_name), std::move(what), pid,
-                                               std::move(process_name), std::move(calls))) {}
+                                               std::move(process_name), std::move(calls),
+                                               std::move(cause))) {}
     // As exceptions are copied: without a word. (A move is a copy: the one moved from has its facts.)
     RemoteTraceback(const RemoteTraceback&) noexcept = default;
     RemoteTraceback& operator=(const RemoteTraceback&) noexcept = default;
@@ -221,7 +222,9 @@ public:
     [[nodiscard]] const std::string& message() const noexcept { return facts_->message; }
     [[nodiscard]] int pid() const noexcept { return facts_->pid; }
     [[nodiscard]] const std::string& process_name() const noexcept { return facts_->process_name; }
-    /// For a person: process, type and message, then a line for each call that led to the throw, the
+    /// What the exception was thrown because of, if by std::throw_with_nested: "type: message".
+    [[nodiscard]] const std::string& cause() const noexcept { return facts_->cause; }
+    /// For a person: process, type, message and cause, then a line for each call that led to the throw, the
     /// innermost first, where that is known. Takes some milliseconds, for symbol tables are read.
     [[nodiscard]] std::string text() const;
     [[nodiscard]] const std::shared_ptr<const Calls>& calls() const noexcept { return facts_->calls; }
@@ -230,11 +233,12 @@ private:
     struct Facts {
         Facts() = default;
         Facts(std::string type, std::string what, int from_pid, std::string from_process,
-              std::shared_ptr<const Calls> led_there)
-            : type_name(std::move(type)), message(std::move(what)), pid(from_pid),
-              process_name(std::move(from_process)), calls(std::move(led_there)) {}
+              std::shared_ptr<const Calls> led_there, std::string because)
+            : type_name(std::move(type)), message(std::move(what)), cause(std::move(because)),
+              pid(from_pid), process_name(std::move(from_process)), calls(std::move(led_there)) {}
         std::string type_name{};
         std::string message{};
+        std::string cause{};
         int pid = 0;
         std::string process_name{};
         std::shared_ptr<const Calls> calls{};
@@ -255,6 +259,7 @@ inline std::string RemoteTraceback::text() const {
     std::string text = "in process " + process_name() + " (pid " + std::to_string(pid()) +
                        "): " + type_name();
     if (!message().empty()) text += ": " + message();
+    if (!cause().empty()) text += ", caused by " + cause();
     if (calls()) text += "\n" + calls()->text();
     return text;
 }

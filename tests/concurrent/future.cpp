@@ -3,10 +3,12 @@
 #include <multiprocessing/concurrent/futures/future.hpp>
 
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/process.hpp>
 #include <multiprocessing/runtime/future_state.hpp>
 #include <multiprocessing/util.hpp>
 
 #include "concurrent/helpers.hpp"
+#include "runtime/helpers.hpp"
 #include "support/catch.hpp"
 #include "support/logging.hpp"
 #include "threads/crowd.hpp"
@@ -331,6 +333,17 @@ TEST_CASE("callbacks run however a future ends", "[future][callback]") {
     CHECK_FALSE(cancelled.set_running_or_notify_cancel());
     CHECK(cancelled.cancel());
     CHECK(called == 2);
+}
+
+TEST_CASE("what a callback throws is told on stderr where there is no log", "[future][callback]") {
+    const mp::Process process([] {
+        const Future<int> future;
+        future.add_done_callback([] { throw std::runtime_error("doh!"); });
+        future.set_result(1);
+    });
+    CHECK_THAT(support::errors_of(process),
+               ContainsSubstring("exception calling callback for <Future at") &&
+                   ContainsSubstring("std::runtime_error: doh!\n"));
 }
 
 TEST_CASE("what a callback throws is logged, and the others run", "[future][callback]") {

@@ -204,6 +204,33 @@ TEST_CASE("an exception that travels on keeps its origin", "[pickle][exception]"
     }
 }
 
+TEST_CASE("what std::throw_with_nested threw has the type it was given, and tells its cause",
+          "[pickle][exception]") {
+    const auto nested = [](auto inner, auto outer) {
+        try {
+            try {
+                throw inner;
+            } catch (...) {
+                std::throw_with_nested(outer);
+            }
+        } catch (...) {
+            return std::current_exception();
+        }
+    };
+    const auto there = travel(nested(std::out_of_range("inner"), std::logic_error("outer")));
+    CHECK_THROWS_AS(std::rethrow_exception(there), std::logic_error);
+    CHECK_THROWS_WITH(std::rethrow_exception(there), "outer");
+    for (const auto& thrown : {there, travel(there)}) {
+        try {
+            std::rethrow_exception(thrown);
+        } catch (const mp::RemoteTraceback& remote) {
+            CHECK(remote.cause() == "std::out_of_range: inner");
+            CHECK_THAT(remote.text(), Catch::Matchers::ContainsSubstring("outer, caused by std::out_of_range: inner"));
+        }
+    }
+    CHECK_THROWS_AS(std::rethrow_exception(travel(nested(1, Unregistered("outer")))), mp::RemoteError);
+}
+
 TEST_CASE("an exception takes the place of its throw along, also when it is passed on",
           "[pickle][exception]") {
     mp::os::Backtrace trace;

@@ -176,8 +176,11 @@ struct Facts {
     const std::type_info* type = nullptr;
     std::string name = "an exception of unknown type";
     std::string what;
+    std::string cause;  // what std::throw_with_nested has put into it
     std::optional<RemoteTraceback> remote;
 };
+
+[[nodiscard]] inline std::string cause_in(const std::exception& exception);
 
 [[nodiscard]] inline Facts facts_of(const std::exception_ptr& thrown) {
     Facts facts;
@@ -189,12 +192,14 @@ struct Facts {
         if (remote == nullptr) return;
         facts.remote = *remote;
         facts.name = remote->type_name();
+        facts.cause = remote->cause();
     };
     try {
         std::rethrow_exception(thrown);
     } catch (const std::exception& exception) {
         learn_type();
         facts.what = exception.what();
+        facts.cause = cause_in(exception);
         learn_origin(dynamic_cast<const RemoteTraceback*>(&exception));
     } catch (const RemoteTraceback& remote) {
         learn_type();
@@ -209,6 +214,13 @@ struct Facts {
         learn_type();
     }
     return facts;
+}
+
+inline std::string cause_in(const std::exception& exception) {
+    const auto* nested = dynamic_cast<const std::nested_exception*>(&exception);
+    if (nested == nullptr || nested->nested_ptr() == nullptr) return "";
+    const Facts facts = facts_of(nested->nested_ptr());
+    return facts.name + ": " + facts.what + (facts.cause.empty() ? "" : ", caused by " + facts.cause);
 }
 
 /// Of a class of std's own that is not in the list, the nearest that is.
@@ -233,10 +245,20 @@ struct Facts {
     }
 }
 
+/// Of what std::throw_with_nested threw: the type that it was given.
+[[nodiscard]] inline std::optional<Kind> kind_of_nested(const std::type_info& type) {
+    constexpr std::string_view before = "St17_Nested_exceptionI";
+    const std::string_view name = type.name();
+    if (!name.starts_with(before) || !name.ends_with('E')) return std::nullopt;
+    return Registry::instance().find(
+        hash_text(name.substr(before.size(), name.size() - before.size() - 1)));
+}
+
 [[nodiscard]] inline std::optional<Kind> kind_of(const std::exception_ptr& thrown,
                                                  const Facts& facts) {
     if (facts.type == nullptr) return std::nullopt;
     auto kind = Registry::instance().find(*facts.type);
+    if (!kind) kind = kind_of_nested(*facts.type);
     if (!kind && facts.name.starts_with("std::") && !facts.name.starts_with("std::_Nested"))
         kind = kind_of_base(thrown);
     return kind;
@@ -258,7 +280,7 @@ inline void dump_exception(const std::exception_ptr& exception, Buffer& buffer, 
                                                                  : backtrace_text::places_of(thrown);
     OArchive archive(buffer);
     const auto save_facts = [&](std::uint64_t hash) {
-        archive << hash << facts.name << facts.what << (facts.remote ? facts.remote->pid() : pid)
+        archive << hash << facts.name << facts.what << facts.cause << (facts.remote ? facts.remote->pid() : pid)
                 << (facts.remote ? facts.remote->process_name() : std::string(process_name));
         archive.save_size(calls.size());
         for (const os::CodeAddress place : calls) archive.put(place);
@@ -285,15 +307,16 @@ inline std::exception_ptr load_exception(std::span<const std::byte> bytes) {
         std::uint64_t hash = 0;
         std::string name;
         std::string what;
+        std::string cause;
         int pid = 0;
         std::string process_name;
-        archive >> hash >> name >> what >> pid >> process_name;
+        archive >> hash >> name >> what >> cause >> pid >> process_name;
         std::vector<os::CodeAddress> places(archive.load_size(sizeof(os::CodeAddress)));
         for (os::CodeAddress& place : places) place = archive.get<os::CodeAddress>();
         std::shared_ptr<const RemoteTraceback::Calls> calls;
         if (!places.empty()) calls = std::make_shared<backtrace_text::RemoteCalls>(std::move(places));
         const RemoteTraceback where(std::move(name), std::move(what), pid, std::move(process_name),
-                                    std::move(calls));
+                                    std::move(calls), std::move(cause));
         if (const auto known = Registry::instance().find(hash)) return known->load(archive, where);
         return kind<RemoteError>.load(archive, where);
     });

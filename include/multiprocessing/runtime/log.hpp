@@ -143,6 +143,10 @@ public:
         // Relaxed: who turns the log on in one thread is not owed what another was just doing.
         return level >= threshold_.load(std::memory_order_relaxed);
     }
+    /// Whether there is anybody to log to.
+    [[nodiscard]] bool has_outlet() const noexcept {
+        return threshold_.load(std::memory_order_relaxed) != nobody;
+    }
     /// Makes the message and hands it to the outlet. What either throws is told on stderr.
     void write(int level, std::string (*make)(const void* of), const void* of,
                const SourceLocation& where);

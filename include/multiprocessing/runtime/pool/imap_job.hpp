@@ -145,7 +145,7 @@ private:
     }
     [[nodiscard]] bool has_outcome() const noexcept { return !outcomes_.empty() && outcomes_.front(); }
     [[nodiscard]] bool is_ready() const noexcept {
-        return has_outcome() || failure_ || (total_ && taken_ >= *total_);
+        return has_outcome() || failure_ || (total_ && taken_ + (unreadable_ ? 1 : 0) >= *total_);
     }
     void read_on();
     [[nodiscard]] std::uint64_t room();
@@ -161,6 +161,7 @@ private:
     std::uint64_t taken_ = 0;
     bool waited_ = false;  // somebody had to, since input was read
     std::optional<std::uint64_t> total_;
+    std::exception_ptr unreadable_;  // what reading the input threw, where outcomes have no order: the last
     std::exception_ptr failure_;
 };
 
@@ -192,8 +193,9 @@ void ImapJob<R>::read_on() {
         input_ended_ = true;
         const std::uint64_t items = given();
         end_input();
-        if (unreadable) this->error(items, unreadable);
+        if (unreadable && ordered_) this->error(items, unreadable);
         const std::lock_guard lock(mutex_);
+        if (!ordered_) unreadable_ = unreadable;
         total_ = items + (unreadable ? 1 : 0);
         changed_.notify_all();
         return;
@@ -212,6 +214,10 @@ std::optional<typename ImapJob<R>::Outcome> ImapJob<R>::next(os::Deadline deadli
                 outcomes_.pop_front();
                 ++taken_;
                 return outcome;
+            }
+            if (unreadable_ && total_ && taken_ + 1 == *total_) {
+                ++taken_;
+                return Outcome(std::in_place_index<1>, std::exchange(unreadable_, nullptr));
             }
             if (total_ && taken_ >= *total_) {
                 this->show_end();

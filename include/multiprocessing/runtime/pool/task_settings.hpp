@@ -27,9 +27,12 @@ struct TaskSettings {
 /// The outcome of an item that took too long.
 [[nodiscard]] inline std::exception_ptr task_timeout(std::uint64_t item, const TaskSettings& settings,
                                                      const std::string& worker) {
+    // No time at all is kept as the least there is.
+    const auto allowed = settings.timeout > std::chrono::nanoseconds(1) ? settings.timeout
+                                                                        : std::chrono::nanoseconds(0);
     std::ostringstream text;
     text << "item " << item << " of the job took longer than the "
-         << std::chrono::duration<double>(settings.timeout).count() << " s that its timeout allows; "
+         << std::chrono::duration<double>(allowed).count() << " s that its timeout allows; "
          << worker << " is told to stop";
     return std::make_exception_ptr(TaskTimeoutError(text.str()));
 }

@@ -19,6 +19,7 @@
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <new>
 #include <optional>
 #include <span>
 #include <string>
@@ -136,7 +137,7 @@ private:
                 outcomes.value(std::monostate());
             } else {
                 const R& result = Step::run(*f_, item);
-                outcomes.value(result);
+                write_result(result, outcomes);
             }
         } catch (const SystemExit&) {
             if (task_.keeps_exit == 0) throw;  // the worker is to end
@@ -146,6 +147,21 @@ private:
         } catch (...) {
             outcomes.error(std::current_exception(), os::last_watched_throw());
             os::forget_watched_throw();
+        }
+    }
+    /// What its serialize() throws is not what the function has thrown.
+    static void write_result(const R& result, OutcomeWriter& outcomes) {
+        try {
+            outcomes.value(result);
+        } catch (const SystemExit&) {
+            throw;
+        } catch (const PicklingError&) {
+            throw;
+        } catch (const std::bad_alloc&) {
+            throw;
+        } catch (const std::exception& error) {
+            throw PicklingError("the result, of type " + pickle::type_name<R>() +
+                                ", cannot be pickled: " + error.what());
         }
     }
     static void fail_rest(OutcomeWriter& outcomes, const std::exception_ptr& why) {
