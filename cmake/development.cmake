@@ -33,11 +33,6 @@ if(MULTIPROCESSING_SANITIZE)
         target_link_options(multiprocessing_development INTERFACE
             -shared-libasan LINKER:-rpath,${runtime})
     endif()
-    # For large tests: a third of the compiler's time, and five sixths of the data, go on looking at each
-    # pointer before it is used. Where memory is laid out, in the layers, that is done.
-    if(MULTIPROCESSING_SANITIZE MATCHES undefined)
-        set(sanitized_less -fno-sanitize=alignment,null,object-size)
-    endif()
     # g++ takes what sanitizers add for uses of what was never set.
     target_compile_options(multiprocessing_development INTERFACE
         $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)

@@ -38,10 +38,10 @@ using support::square;
 
 namespace {
 
-constexpr std::size_t many = 300'000;
+constexpr std::size_t item_count = 300'000;
 
-mp::Array<int> many_numbers() {
-    mp::Array<int> array(many);
+mp::Array<int> numbers_in_shared_memory() {
+    mp::Array<int> array(item_count);
     std::iota(array.begin(), array.end(), 0);
     return array;
 }
@@ -128,11 +128,11 @@ TEST_CASE("items of an array stay as long as they are to be read", "[pool][memor
 TEST_CASE("an array in shared memory is not copied to be mapped", "[pool][memory][fork][spawn]") {
     const auto ctx = each_context();
     const mp::Pool pool = ctx.Pool(2);
-    const mp::Array<int> array = many_numbers();
+    const mp::Array<int> array = numbers_in_shared_memory();
     const auto check = [](const std::vector<std::uint8_t>& results) {
-        REQUIRE(results.size() == many);
+        REQUIRE(results.size() == item_count);
         std::size_t wrong = 0;
-        for (std::size_t i = 0; i < many; ++i) wrong += results[i] != (i & 0xff) ? 1 : 0;
+        for (std::size_t i = 0; i < item_count; ++i) wrong += results[i] != (i & 0xff) ? 1 : 0;
         CHECK(wrong == 0);
     };
     const mp::Value<std::uint64_t> most(0);
@@ -145,7 +145,7 @@ TEST_CASE("an array in shared memory is not copied to be mapped", "[pool][memory
         most.value() = 0;
         return now > before ? now - before : 0;
     };
-    constexpr std::uint64_t results_and_more = many * 5 / 2;
+    constexpr std::uint64_t results_and_more = item_count * 5 / 2;
     SECTION("map") {
         check(pool.map(task, array));
         CHECK(grown() < results_and_more);
@@ -175,11 +175,11 @@ TEST_CASE("an array in shared memory is not copied to be mapped", "[pool][memory
 
 TEST_CASE("a part of an array in shared memory may be mapped", "[pool][memory]") {
     const mp::Pool pool(2);
-    const mp::Array<int> array = many_numbers();
+    const mp::Array<int> array = numbers_in_shared_memory();
     const auto whole = array.span();
-    for (const std::size_t from : {std::size_t{0}, std::size_t{1}, std::size_t{999}, many - 3}) {
+    for (const std::size_t from : {std::size_t{0}, std::size_t{1}, std::size_t{999}, item_count - 3}) {
         for (const int chunksize : {0, 1, 2, 77}) {
-            const std::size_t count = std::min<std::size_t>(1000, many - from);
+            const std::size_t count = std::min<std::size_t>(1000, item_count - from);
             const auto part = whole.subspan(from, count);
             const auto results = pool.map([](int x) { return x; }, part, chunksize);
             CHECK(std::equal(results.begin(), results.end(), part.begin(), part.end()));
@@ -195,7 +195,7 @@ TEST_CASE("a part of an array in shared memory may be mapped", "[pool][memory]")
 
 TEST_CASE("items that are in shared memory are found again after a death", "[pool][memory][death]") {
     const mp::Pool pool(2);
-    const mp::Array<int> array = many_numbers();
+    const mp::Array<int> array = numbers_in_shared_memory();
     const auto die = [](int x) {
         if (x % 100 == 17) ::raise(SIGKILL);
         return x;
