@@ -14,6 +14,7 @@
 #include "threads/crowd.hpp"
 
 #include <atomic>
+#include <barrier>
 #include <chrono>
 #include <coroutine>
 #include <functional>
@@ -187,6 +188,26 @@ TEST_CASE("a task may have the last handle of its executor", "[executor][threads
 
 TEST_CASE("a future that waits can be cancelled, one that runs cannot", "[executor][threads]") {
     check_taking_back_with_one_worker(ThreadPoolExecutor(1));
+}
+
+TEST_CASE("threads whose initializer has failed run nothing", "[executor][threads]") {
+    std::atomic<int> ran{0};
+    for (int round = 0; round < 200; ++round) {
+        std::barrier<> all(4);  // for the executor starts a thread for each call that finds none idle
+        const ThreadPoolExecutor executor({.max_workers = 4, .initializer = [&all] {
+            all.arrive_and_wait();
+            throw std::runtime_error("no");
+        }});
+        std::vector<Future<void>> futures;
+        try {
+            for (int i = 0; i < 8; ++i) futures.push_back(executor.submit([&ran] { ++ran; }));
+        } catch (const mp::BrokenExecutor&) {  // already
+        }
+        for (const auto& future : futures) {
+            CHECK(is_an<mp::BrokenExecutor>(future.exception(long_enough)));
+        }
+    }
+    CHECK(ran == 0);
 }
 
 TEST_CASE("a callback may submit more, and what it captured goes with it", "[executor][threads]") {
