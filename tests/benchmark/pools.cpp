@@ -19,6 +19,7 @@
 #include <vector>
 
 #include <linux/futex.h>
+#include <malloc.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -213,8 +214,11 @@ double filled_and_copied(long count) {
 }
 
 void large_results(const std::string& name) {
+    // Of what is freed glibc gives blocks as large as these back to the system, for all contenders: to fault
+    // them in anew takes ten times as long as all else. See docs/pools.md.
+    ::mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
     const mp::Pool pool = warm_pool();
-    // glibc's malloc gives the first large blocks that are freed back to the system, and takes them anew.
     take_all(pool.imap_unordered(make_array, mp::range(200)));
     race(name, rate("GB/s", mebibyte / 1e9), 100,
          {{"ours",
