@@ -535,11 +535,13 @@ TEST_CASE("what the input range throws is thrown", "[pool]") {
     CHECK_THROWS_AS(results.next(30), Refused);
     CHECK_THROWS_AS(results.next(30), mp::StopIteration);
     CHECK_THROWS_AS(pool.imap(square, numbers(&read, 0)).next(30), Refused);
-    // Where results have no order, the error comes after them.
-    const auto unordered = pool.imap_unordered(square, numbers(&read, 7));
+    // Where results have no order the error comes after them, though it is known before.
+    const mp::Event go;
+    const auto unordered = pool.imap_unordered(mp::partial(wait_then_square, go), numbers(&read, 3));
+    go.set();
     std::set<int> before;
-    for (int i = 0; i < 7; ++i) before.insert(unordered.next(30));
-    CHECK(before == std::set{0, 1, 4, 9, 16, 25, 36});
+    for (int i = 0; i < 3; ++i) before.insert(unordered.next(30));
+    CHECK(before == std::set{0, 1, 4});
     CHECK_THROWS_AS(unordered.next(30), Refused);
     CHECK_THROWS_AS(unordered.next(30), mp::StopIteration);
     const auto outcomes = outcomes_of(pool.imap_unordered(square, numbers(&read, 7)));
@@ -769,12 +771,17 @@ TEST_CASE("what is unread when a pool is joined can be read after it", "[pool]")
 TEST_CASE("an input is not read any more when nobody takes its results", "[pool]") {
     const mp::Pool pool(1);
     const mp::Value<int> runs(0);
-    const auto count = [](const mp::Value<int>& n, int) { n.fetch_add(1); };
+    const mp::Event never;
+    // What has been given is still under way when the pool is joined.
+    const auto count = [](const mp::Value<int>& n, const mp::Event& e, int) {
+        n.fetch_add(1);
+        e.wait(0.03);
+    };
     int read = 0;
     {
         // It has an end, to which the pool would read it, and does not outlive the iterator.
-        std::vector<int> items(1000);
-        const auto results = pool.imap(mp::partial(count, runs), items, 1, 10);
+        std::vector<int> items(100);
+        const auto results = pool.imap(mp::partial(count, runs, never), items, 1, 10);
         static_cast<void>(results.next(30));
         const auto copy = results;
         const auto endless = pool.imap(square, numbers(&read), 1, 10);

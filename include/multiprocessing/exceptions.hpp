@@ -224,8 +224,8 @@ public:
     [[nodiscard]] const std::string& process_name() const noexcept { return facts_->process_name; }
     /// What the exception was thrown because of, if by std::throw_with_nested: "type: message".
     [[nodiscard]] const std::string& cause() const noexcept { return facts_->cause; }
-    /// For a person: process, type, message and cause, then a line for each call that led to the throw, the
-    /// innermost first, where that is known. Takes some milliseconds, for symbol tables are read.
+    /// For a person: process, type, message and cause, then a line for each call that led to the throw,
+    /// the innermost first, where that is known. Takes some milliseconds, for symbol tables are read.
     [[nodiscard]] std::string text() const;
     [[nodiscard]] const std::shared_ptr<const Calls>& calls() const noexcept { return facts_->calls; }
 

@@ -36,8 +36,8 @@ struct PoolOptions {
     std::optional<int> maxtasksperchild = std::nullopt;
     /// The start method of the workers, as `mp::get_context("spawn")`.
     std::optional<runtime::ContextBase> context = std::nullopt;
-    /// In bytes: a worker is replaced, between two tasks, when it has more memory of its own beside what
-    /// it began with.
+    /// In bytes: a worker is replaced, between two tasks, when it has so much more memory of its own than
+    /// before its first task. What it was forked with, and its initializer took, does not count.
     std::optional<std::uint64_t> max_memory_per_child = std::nullopt;
     /// The processors that the workers are kept to, counted from 0; empty: this process's.
     std::vector<int> cpu_affinity = {};

@@ -389,6 +389,7 @@ TEST_CASE("_TestPoolWorkerErrors.test_unpickleable_result", "[pool][fork][spawn]
         std::exception_ptr seen;
         const auto res = p.apply_async(unpickleable_result);
         res.then(nullptr, [&](const std::exception_ptr& error) { seen = error; });
+        CHECK_THROWS_AS(res.get(), mp::PicklingError);
         CHECK_THROWS_WITH(res.get(), ContainsSubstring("not this one"));
         CHECK(seen != nullptr);
     }

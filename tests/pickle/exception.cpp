@@ -225,7 +225,8 @@ TEST_CASE("what std::throw_with_nested threw has the type it was given, and tell
             std::rethrow_exception(thrown);
         } catch (const mp::RemoteTraceback& remote) {
             CHECK(remote.cause() == "std::out_of_range: inner");
-            CHECK_THAT(remote.text(), Catch::Matchers::ContainsSubstring("outer, caused by std::out_of_range: inner"));
+            CHECK_THAT(remote.text(), Catch::Matchers::ContainsSubstring(
+                                          "outer, caused by std::out_of_range: inner"));
         }
     }
     CHECK_THROWS_AS(std::rethrow_exception(travel(nested(1, Unregistered("outer")))), mp::RemoteError);

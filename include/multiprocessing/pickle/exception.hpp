@@ -135,19 +135,18 @@ public:
     }
 
 private:
-    Registry() { add_known(); }
+    Registry();
     template <class... Es>
     void add_all() {
         add({kind<Es>...});
     }
-    void add_known();
 
     os::ForkAwareMutex mutex_;
     std::unordered_map<std::type_index, Kind> by_type_;
     std::unordered_map<std::uint64_t, Kind> by_hash_;
 };
 
-inline void Registry::add_known() {
+inline Registry::Registry() {
     add_all<std::exception, std::bad_exception, std::bad_alloc, std::bad_array_new_length,
             std::bad_cast, std::bad_any_cast, std::bad_typeid, std::bad_function_call,
             std::bad_optional_access, std::bad_variant_access, std::bad_weak_ptr, std::logic_error,
@@ -245,7 +244,8 @@ inline std::string cause_in(const std::exception& exception) {
     }
 }
 
-/// Of what std::throw_with_nested threw: the type that it was given.
+/// Of what std::throw_with_nested threw: the type that it was given, which its name (as g++ and clang
+/// mangle it) has in it.
 [[nodiscard]] inline std::optional<Kind> kind_of_nested(const std::type_info& type) {
     constexpr std::string_view before = "St17_Nested_exceptionI";
     const std::string_view name = type.name();
@@ -280,7 +280,8 @@ inline void dump_exception(const std::exception_ptr& exception, Buffer& buffer, 
                                                                  : backtrace_text::places_of(thrown);
     OArchive archive(buffer);
     const auto save_facts = [&](std::uint64_t hash) {
-        archive << hash << facts.name << facts.what << facts.cause << (facts.remote ? facts.remote->pid() : pid)
+        archive << hash << facts.name << facts.what << facts.cause
+                << (facts.remote ? facts.remote->pid() : pid)
                 << (facts.remote ? facts.remote->process_name() : std::string(process_name));
         archive.save_size(calls.size());
         for (const os::CodeAddress place : calls) archive.put(place);

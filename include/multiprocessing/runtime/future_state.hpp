@@ -355,13 +355,10 @@ inline void FutureState::run(FutureCallback& callback) {
     } catch (const abi::__forced_unwind&) {
         throw;  // a thread that is cancelled goes on unwinding
     } catch (...) {
-        const auto message = [this] {
+        log_or_tell(log_level::error, [this] {
             return "exception calling callback for " + describe() + ": " +
                    pickle::describe(std::current_exception());
-        };
-        log_at(log_level::error, message);
-        // As Python's handler of last resort.
-        if (!log_of_this_process.has_outlet()) os::write_to_stderr(message() + "\n");
+        });
     }
 }
 

@@ -143,13 +143,14 @@ public:
         // Relaxed: who turns the log on in one thread is not owed what another was just doing.
         return level >= threshold_.load(std::memory_order_relaxed);
     }
-    /// Whether there is anybody to log to.
-    [[nodiscard]] bool has_outlet() const noexcept {
-        return threshold_.load(std::memory_order_relaxed) != nobody;
+    /// Whether there is nobody to log to.
+    [[nodiscard]] bool is_unheard() const noexcept {
+        return threshold_.load(std::memory_order_relaxed) == nobody;
     }
-    /// Makes the message and hands it to the outlet. What either throws is told on stderr.
+    /// Makes the message and hands it to the outlet, or, if there is none and it is to be told, writes it
+    /// to stderr. What any of that throws is told there as well.
     void write(int level, std::string (*make)(const void* of), const void* of,
-               const SourceLocation& where);
+               const SourceLocation& where, bool is_to_be_told = false);
 
     [[nodiscard]] int level() const noexcept { return level_.load(std::memory_order_relaxed); }
     [[nodiscard]] static constexpr int effective(int level) noexcept {
@@ -195,15 +196,24 @@ inline void log_at(int level, std::string_view message,
         level, [](const void* of) { return std::string(*static_cast<const std::string_view*>(of)); },
         &message, where);
 }
+template <class M>
+[[nodiscard]] std::string make_message(const void* by) {
+    return std::string((**static_cast<M* const*>(by))());
+}
 template <LogMessage M>
     requires(!std::convertible_to<M, std::string_view>)
 void log_at(int level, M&& message, SourceLocation where = SourceLocation::current()) {
     if (!log_of_this_process.enabled(level)) return;
-    const auto make = [](const void* of) {
-        return std::string((**static_cast<std::remove_reference_t<M>* const*>(of))());
-    };
-    const auto* const which = std::addressof(message);
-    log_of_this_process.write(level, make, &which, where);
+    auto* const by = std::addressof(message);
+    log_of_this_process.write(level, &make_message<std::remove_reference_t<M>>, &by, where);
+}
+/// The same for what somebody must hear of: where there is no log it is told on stderr, as by Python's
+/// handler of last resort.
+template <LogMessage M>
+void log_or_tell(int level, M&& message, SourceLocation where = SourceLocation::current()) {
+    if (!log_of_this_process.enabled(level) && !log_of_this_process.is_unheard()) return;
+    auto* const by = std::addressof(message);
+    log_of_this_process.write(level, &make_message<std::remove_reference_t<M>>, &by, where, true);
 }
 
 inline Log::Outlet Log::outlet() const {
@@ -246,7 +256,7 @@ inline void Log::complain(const char* what) noexcept {
 }
 
 inline void Log::write(int level, std::string (*make)(const void*), const void* of,
-                       const SourceLocation& where) {
+                       const SourceLocation& where, bool is_to_be_told) {
     // What a sink logs is dropped: it would come back to it. An epoch and not a bool, because a
     // child that a sink forks is not in the sink.
     thread_local std::uint32_t writing = 0;
@@ -260,7 +270,10 @@ inline void Log::write(int level, std::string (*make)(const void*), const void* 
     } const mark(epoch);
     try {
         const Outlet now = outlet();
-        if (!now) return;
+        if (!now) {
+            if (is_to_be_told) os::write_to_stderr(make(of) + "\n");
+            return;
+        }
         now->write({level, process_name(), os::this_pid(), make(of), where});
     } catch (const abi::__forced_unwind&) {
         throw;  // a thread that is cancelled goes on unwinding

@@ -35,7 +35,6 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
-#include <variant>
 #include <vector>
 
 namespace multiprocessing::concurrent::futures {

@@ -21,7 +21,7 @@ namespace multiprocessing::runtime::pool {
 /// After what a worker leaves, to be replaced. 0: never.
 struct WorkerLimits {
     std::uint64_t tasks = 0;
-    std::uint64_t memory = 0;  // bytes of its own beside what it began with
+    std::uint64_t memory = 0;  // bytes of its own beside what it had before its first task
 };
 
 /// Of one worker, in its own process. Whatever it is killed in the middle of, its slot and the task say
@@ -32,7 +32,7 @@ public:
         : channel_(channel), slot_(slot), number_(number), limits_(limits),
           run_(slot.run.load(std::memory_order_relaxed) & ~WorkerSlot::run_mask),
           now_(os::nanoseconds_now()),
-          inherited_(limits.memory != 0 ? os::private_memory() : 0) {}
+          memory_(limits.memory != 0 ? os::private_memory() : 0) {}
     Desk(const Desk&) = delete;
     Desk& operator=(const Desk&) = delete;
 
@@ -88,7 +88,7 @@ private:
     const WorkerLimits limits_;
     std::uint64_t run_;
     std::uint64_t now_;          // when it last began or ended something
-    std::uint64_t inherited_;    // bytes of memory, from a parent that it was forked from
+    std::uint64_t memory_;       // bytes of its own, before the first task
     std::uint64_t weighed_ = 0;  // when
     std::uint64_t done_ = 0;     // grains
     std::uint32_t claimed_ = 0;
@@ -182,7 +182,7 @@ inline void Desk::weigh() noexcept {
     if (now_ - weighed_ < interval) return;
     weighed_ = now_;
     const std::uint64_t memory = os::private_memory();
-    is_fat_ = memory - std::min(memory, inherited_) > limits_.memory;
+    is_fat_ = memory - std::min(memory, memory_) > limits_.memory;
 }
 
 }  // namespace multiprocessing::runtime::pool

@@ -161,7 +161,7 @@ private:
     std::uint64_t taken_ = 0;
     bool waited_ = false;  // somebody had to, since input was read
     std::optional<std::uint64_t> total_;
-    std::exception_ptr unreadable_;  // what reading the input threw, where outcomes have no order: the last
+    std::exception_ptr unreadable_;  // the input: the last outcome, where they have no order
     std::exception_ptr failure_;
 };
 

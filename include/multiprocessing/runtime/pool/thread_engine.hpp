@@ -44,8 +44,7 @@ public:
     /// Takes a task back if nobody has begun it; whether that is so.
     bool take_back(const std::shared_ptr<LocalTask>& task);
     [[nodiscard]] bool has_begun(const std::shared_ptr<LocalTask>& task) const {
-        if (is_foreign()) return false;
-        if (!task) return false;
+        if (is_foreign() || !task) return false;
         const std::lock_guard lock(mutex_);
         return task->is_wanted() && task->has_begun();
     }
