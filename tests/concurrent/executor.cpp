@@ -216,6 +216,7 @@ TEST_CASE("workers are stopped by force: what is done stays, what waits is cance
     const auto waits = executor.submit(pass, gate, 2);
     const auto mapped = executor.map(twice, mp::range(100));
     (executor.*stop)();
+    CHECK_THROWS_WITH(executor.submit(twice, 1), ContainsSubstring("after shutdown"));
     CHECK(waits.cancelled());
     CHECK_THROWS_AS(mapped.next(), mp::CancelledError);
     const auto why = runs.exception(long_enough);
@@ -224,6 +225,16 @@ TEST_CASE("workers are stopped by force: what is done stays, what waits is cance
     CHECK(done.result(0) == 42);
     executor.shutdown();
     CHECK(mp::active_children().empty());
+}
+
+TEST_CASE("an executor that was stopped by force before its first call takes none", "[executor]") {
+    const auto executor = processes(1, each_method());
+    const auto [stop, signal] = each_force();
+    CAPTURE(signal);
+    (executor.*stop)();
+    CHECK_THROWS_WITH(executor.submit(twice, 1), ContainsSubstring("after shutdown"));
+    CHECK_THROWS_WITH(executor.map(twice, mp::range(3)), ContainsSubstring("after shutdown"));
+    CHECK(executor.workers().empty());
 }
 
 TEST_CASE("shutdown with cancel_futures cancels the rest of a map of processes", "[executor]") {
