@@ -4,7 +4,9 @@
 // and LLVM 14): a child that is forked while another thread allocates waits for ever at its own next
 // allocation. glibc's allocator has no such flaw, so this is the tests' to mend: no fork falls into
 // their new and delete (the usual ones; those that are aligned or do not throw are hardly used).
-#if defined(__SANITIZE_ADDRESS__)
+#include "support/sanitized.hpp"
+
+#if defined(TEST_IS_SANITIZED)
 
 #include <cstddef>
 #include <new>
