@@ -108,14 +108,10 @@ bool has_children() {
     return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 || errno != ECHILD;
 }
 
-#ifndef MULTIPROCESSING_TEST_USUAL_DEADLINE
-#define MULTIPROCESSING_TEST_USUAL_DEADLINE 60
-#endif
-
 unsigned deadline_seconds() {
     const char* text = std::getenv("MULTIPROCESSING_TEST_DEADLINE");
     const int seconds = text == nullptr ? 0 : std::atoi(text);
-    return seconds > 0 ? static_cast<unsigned>(seconds) : MULTIPROCESSING_TEST_USUAL_DEADLINE;
+    return seconds > 0 ? static_cast<unsigned>(seconds) : 60;
 }
 
 }  // namespace

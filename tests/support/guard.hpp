@@ -19,8 +19,8 @@ public:
     /// hangs is ended with all of its descendants.
     Guard();
 
-    /// Remembers what is open and sets the alarm: MULTIPROCESSING_TEST_DEADLINE seconds; 60 unless that
-    /// is set, 150 with sanitizers. Forked children inherit no alarm.
+    /// Remembers what is open and sets the alarm: MULTIPROCESSING_TEST_DEADLINE seconds, 60 unless
+    /// that is set, as the presets for sanitizers do. Forked children inherit no alarm.
     void begin(const std::string& name);
 
     /// Whether this is a forked child of the process that began the case.

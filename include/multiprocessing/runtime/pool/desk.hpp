@@ -30,9 +30,9 @@ class Desk {
 public:
     Desk(const Channel& channel, std::uint32_t number, WorkerSlot& slot, WorkerLimits limits)
         : channel_(channel), slot_(slot), number_(number), limits_(limits),
+          memory_at_start_(limits.memory != 0 ? os::private_memory() : 0),
           run_(slot.run.load(std::memory_order_relaxed) & ~WorkerSlot::run_mask),
-          now_(os::nanoseconds_now()),
-          memory_(limits.memory != 0 ? os::private_memory() : 0) {}
+          now_(os::nanoseconds_now()) {}
     Desk(const Desk&) = delete;
     Desk& operator=(const Desk&) = delete;
 
@@ -86,9 +86,9 @@ private:
     WorkerSlot& slot_;
     const std::uint32_t number_;
     const WorkerLimits limits_;
+    const std::uint64_t memory_at_start_;  // bytes of its own, before the first task
     std::uint64_t run_;
     std::uint64_t now_;          // when it last began or ended something
-    std::uint64_t memory_;       // bytes of its own, before the first task
     std::uint64_t weighed_ = 0;  // when
     std::uint64_t done_ = 0;     // grains
     std::uint32_t claimed_ = 0;
@@ -182,7 +182,7 @@ inline void Desk::weigh() noexcept {
     if (now_ - weighed_ < interval) return;
     weighed_ = now_;
     const std::uint64_t memory = os::private_memory();
-    is_fat_ = memory - std::min(memory, memory_) > limits_.memory;
+    is_fat_ = memory - std::min(memory, memory_at_start_) > limits_.memory;
 }
 
 }  // namespace multiprocessing::runtime::pool

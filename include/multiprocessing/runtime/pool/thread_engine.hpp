@@ -155,11 +155,9 @@ inline void ThreadEngine::start_worker() {
 inline void ThreadEngine::work(Worker& me) noexcept {
     thread_as_worker = {&me.run, me.number, this};
     me.tally.began.store(os::nanoseconds_now());
-    bool is_fit = true;  // not to run anything while others are still at breaking the pool down
     try {
         if (initializer_) initializer_();
     } catch (...) {
-        is_fit = false;
         break_down(std::current_exception());
     }
     std::uint64_t now = os::nanoseconds_now();
@@ -167,7 +165,8 @@ inline void ThreadEngine::work(Worker& me) noexcept {
     std::unique_lock lock(mutex_);
     std::vector<std::shared_ptr<Job>> told;
     for (;;) {
-        work_.wait(lock, [&] { return stopping_ || me.leave || (is_fit && !queue_.empty()); });
+        // In a pool that is broken what is queued is another's, who is failing it.
+        work_.wait(lock, [&] { return stopping_ || me.leave || (!broken_ && !queue_.empty()); });
         if (stopping_ || me.leave) break;
         me.task = queue_.front();
         const auto [first, end] = me.task->claim();

@@ -153,8 +153,6 @@ private:
     static void write_result(const R& result, OutcomeWriter& outcomes) {
         try {
             outcomes.value(result);
-        } catch (const SystemExit&) {
-            throw;
         } catch (const PicklingError&) {
             throw;
         } catch (const std::bad_alloc&) {
