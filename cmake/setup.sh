@@ -86,6 +86,7 @@ has() {
         preprocessor_says version '__has_include(<boost/serialization/nvp.hpp>)' &&
             has_library boost_serialization
         ;;
+    openssl) preprocessor_says version '__has_include(<openssl/hmac.h>)' && has_library crypto ;;
     png) preprocessor_says version '__has_include(<png.h>)' && has_library png ;;
     catch2)
         preprocessor_says version \
@@ -106,6 +107,7 @@ describe() {
     make) echo "make or ninja" ;;
     boost) echo "the headers of Boost 1.74 or newer" ;;
     serialization) echo "Boost.Serialization" ;;
+    openssl) echo "OpenSSL's libcrypto, with its headers" ;;
     png) echo "libpng, with its headers" ;;
     catch2) echo "Catch2 (2.13 or 3)" ;;
     clang) echo "clang++ 14 or newer" ;;
@@ -132,6 +134,7 @@ package_of() {
         ;;
     boost) echo libboost-dev ;;
     serialization) echo libboost-serialization-dev ;;
+    openssl) echo libssl-dev ;;
     png) echo libpng-dev ;;
     # Those of g++ come with it.
     sanitizers | clang_sanitizers) echo libclang-rt-dev ;;

@@ -5,6 +5,7 @@
 
 #include <multiprocessing/connection.hpp>
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/managers.hpp>
 #include <multiprocessing/os/executable.hpp>
 #include <multiprocessing/pool.hpp>
 #include <multiprocessing/process.hpp>
@@ -59,6 +60,13 @@ public:
     }
     [[nodiscard]] multiprocessing::Pool Pool(int processes) const {
         return this->Pool(PoolOptions{.processes = processes});
+    }
+
+    /// A manager whose server is of this context, and has been started; see `mp::Manager`.
+    [[nodiscard]] managers::SyncManager Manager() const {
+        const managers::SyncManager manager({.ctx = *this});
+        manager.start();
+        return manager;
     }
 
     // The rest is the same in every context.

@@ -147,6 +147,12 @@ public:
     StopIteration() : std::runtime_error("StopIteration: there are no more results") {}
 };
 
+/// A dict has no such key. *Python*: `KeyError`.
+class KeyError : public std::out_of_range {
+public:
+    using std::out_of_range::out_of_range;
+};
+
 /// A value that the call cannot take. *Python*: `ValueError`.
 class ValueError : public std::invalid_argument {
 public:

@@ -45,7 +45,7 @@ if(MODE STREQUAL "README")
     string(REGEX MATCH "```cpp\n([^`]*)```" block "${text}")
     file(WRITE "${folder}/main.cpp" "${CMAKE_MATCH_1}")
     execute_process(COMMAND "${COMPILER}" -std=c++20 -Wall -Wextra "-I${SOURCE}/include"
-        "${folder}/main.cpp" -o "${folder}/program" -lboost_serialization -pthread ${run})
+        "${folder}/main.cpp" -o "${folder}/program" -lboost_serialization -lcrypto -pthread ${run})
     check_output("${folder}/program" "hello\n1 4 9 ")
     return()
 endif()

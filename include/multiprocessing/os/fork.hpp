@@ -19,10 +19,20 @@
 namespace multiprocessing::os {
 
 namespace fork_state {
+/// A descriptor that children are not to have, in a list.
+struct Kept {
+    int fd;
+    Kept* next;
+    Kept* previous;
+};
 inline std::atomic<std::uint32_t> epoch{1};
 inline constinit std::mutex gate;  // held by who forks, and by who does not want it
+inline constinit Kept* kept = nullptr;  // under the gate
 inline const bool installed = ::pthread_atfork([] { gate.lock(); }, [] { gate.unlock(); },
                                                [] {
+                                                   for (; kept != nullptr; kept = kept->next) {
+                                                       ::close(kept->fd);
+                                                   }
                                                    gate.unlock();
                                                    epoch.fetch_add(1, std::memory_order_relaxed);
                                                }) == 0;
@@ -51,6 +61,29 @@ public:
 
 private:
     std::scoped_lock<std::mutex> lock_;
+};
+
+/// As long as it lives, forked children do not have the descriptor: by whoever they were forked, it is
+/// closed there at once. Its owner is to be forgotten there and not destroyed, for the number may be
+/// another's by then.
+class NotForChildren {
+public:
+    explicit NotForChildren(int fd) : entry_{fd, nullptr, nullptr} {
+        const NoFork while_the_list_changes;
+        entry_.next = fork_state::kept;
+        if (entry_.next != nullptr) entry_.next->previous = &entry_;
+        fork_state::kept = &entry_;
+    }
+    NotForChildren(const NotForChildren&) = delete;
+    NotForChildren& operator=(const NotForChildren&) = delete;
+    ~NotForChildren() {
+        const NoFork while_the_list_changes;
+        if (entry_.next != nullptr) entry_.next->previous = entry_.previous;
+        (entry_.previous != nullptr ? entry_.previous->next : fork_state::kept) = entry_.next;
+    }
+
+private:
+    fork_state::Kept entry_;
 };
 
 /// A std::mutex that is found unlocked in a forked child. The data under it may have been caught in

@@ -37,4 +37,10 @@ inline bool poll(int fd, short events, Deadline deadline) {
     return poll({&entry, 1}, deadline) > 0;
 }
 
+/// Whether nobody is at the other end of a stream any more.
+[[nodiscard]] inline bool peer_has_left(int fd) noexcept {
+    PollEntry entry{fd, POLLRDHUP, 0};
+    return ::poll(&entry, 1, 0) > 0;
+}
+
 }  // namespace multiprocessing::os

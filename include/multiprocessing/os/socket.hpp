@@ -12,6 +12,7 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <iterator>
 #include <optional>
 #include <span>
 #include <utility>
@@ -55,6 +56,10 @@ inline void shutdown_connection(int fd) noexcept { ::shutdown(fd, SHUT_RDWR); }
                                 std::span<const int> descriptors = {});
 /// The same, but throws std::system_error, EPIPE, when the peer is gone.
 void send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors = {});
+
+/// Sends all of a short message without waiting; false where there is no room for it, or nobody to take
+/// it.
+[[nodiscard]] bool try_send_now(int fd, std::span<const std::byte> message) noexcept;
 
 /// How many bytes of what was sent the peer has not received yet, as the kernel counts their memory.
 [[nodiscard]] std::size_t unreceived(int fd);
@@ -125,6 +130,12 @@ inline bool try_send_all(int fd, std::span<::iovec> parts, std::span<const int> 
 
 inline void send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors) {
     if (!try_send_all(fd, parts, descriptors)) throw_error(EPIPE, "sendmsg", "a connection");
+}
+
+inline bool try_send_now(int fd, std::span<const std::byte> message) noexcept {
+    const auto sent = retry_on_signal(
+        [&] { return ::send(fd, message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT); });
+    return sent == std::ssize(message);
 }
 
 inline std::size_t unreceived(int fd) {

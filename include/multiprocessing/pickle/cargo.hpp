@@ -64,6 +64,9 @@ public:
         return numbers;
     }
     [[nodiscard]] bool carries_descriptors() const noexcept { return carries_descriptors_; }
+    /// Whether no other machine can see the message.
+    [[nodiscard]] bool stays_here() const noexcept { return stays_here_; }
+    void set_leaves_machine() noexcept { stays_here_ = false; }
     [[nodiscard]] bool empty() const noexcept { return tickets_.empty() && descriptors_.empty(); }
     /// The tickets are the receiver's now; the descriptors are still to be delivered.
     void ship_tickets() noexcept { tickets_.clear(); }
@@ -98,6 +101,7 @@ private:
     std::vector<os::Fd> descriptors_;
     const char* carrier_ = "this carrier";
     bool carries_descriptors_ = false;
+    bool stays_here_ = true;
     bool shipped_ = false;
 };
 

@@ -157,7 +157,7 @@ inline Registry::Registry() {
     add_all<ProcessError, BufferTooShort, AuthenticationError, TimeoutError, TaskTimeoutError,
             WorkerLostError, BrokenExecutor, BrokenProcessPool, BrokenThreadPool, SystemExit,
             CancelledError, InvalidStateError, Empty, Full, ShutDown, BrokenBarrierError,
-            BrokenHeapError, EOFError, StopIteration, ValueError, AssertionError, PicklingError,
+            BrokenHeapError, EOFError, StopIteration, KeyError, ValueError, AssertionError, PicklingError,
             UnpicklingError, RemoteError>();
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // A callable without arguments, of any type, that is kept in an object and run in several processes:
-// a Pool's initializer, a Barrier's action.
+// a Pool's initializer, a Barrier's action, what makes an object of a manager.
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
@@ -17,15 +17,16 @@
 
 namespace multiprocessing::runtime {
 
-/// Nothing, or something to run. Copies share the callable. *Fork and spawn*: forked children have
+/// Nothing, or something to run that gives an R. Copies share the callable. *Fork and spawn*: forked children have
 /// it, whatever it is; to a spawned one it must travel, or PicklingError is thrown. A null function
 /// is a ValueError.
-class Action {
+template <class R>
+class Job {
 public:
-    Action() = default;
+    Job() = default;
     template <class F>
-        requires std::invocable<std::decay_t<F>&> && (!std::same_as<std::decay_t<F>, Action>)
-    Action(F&& f) {
+        requires std::invocable<std::decay_t<F>&> && (!std::same_as<std::decay_t<F>, Job>)
+    Job(F&& f) {
         if (pickle::is_null_callable(f)) {
             throw ValueError("a null " + pickle::type_name<std::decay_t<F>>() +
                              " was given to be run: give a function, or leave it out");
@@ -34,9 +35,13 @@ public:
     }
 
     [[nodiscard]] explicit operator bool() const noexcept { return callable_ != nullptr; }
-    /// Runs it, if there is anything to run.
-    void operator()() const {
-        if (callable_) callable_->run();
+    /// Runs it; what gives nothing may be nothing.
+    R operator()() const {
+        if constexpr (std::is_void_v<R>) {
+            if (callable_) callable_->run();
+        } else {
+            return callable_->run();
+        }
     }
 
     void save(pickle::OArchive& archive) const {
@@ -53,7 +58,7 @@ public:
 
 private:
     friend struct pickle::HandleAccess;
-    explicit Action(pickle::Unread) noexcept {}
+    explicit Job(pickle::Unread) noexcept {}
     void save_handle(pickle::OArchive& archive) const { save(archive); }
     void load_handle(pickle::IArchive& archive) { load(archive); }
 
@@ -62,7 +67,7 @@ private:
         Callable(const Callable&) = delete;
         Callable& operator=(const Callable&) = delete;
         virtual ~Callable() = default;
-        virtual void run() = 0;
+        virtual R run() = 0;
         virtual void save(pickle::OArchive& archive) const = 0;
     };
     // What is written is where the code is that can read the rest.
@@ -73,7 +78,13 @@ private:
         F f;
         template <class G>
         explicit Model(G&& g) : f(std::forward<G>(g)) {}
-        void run() override { static_cast<void>(std::invoke(f)); }
+        R run() override {
+            if constexpr (std::is_void_v<R>) {
+                static_cast<void>(std::invoke(f));
+            } else {
+                return std::invoke(f);
+            }
+        }
         void save(pickle::OArchive& archive) const override {
             if constexpr (pickle::TravellingCallable<F>) {
                 pickle::save_new(archive, static_cast<Reader>(&read));
@@ -94,5 +105,7 @@ private:
 
     std::shared_ptr<Callable> callable_;
 };
+
+using Action = Job<void>;
 
 }  // namespace multiprocessing::runtime

@@ -16,6 +16,7 @@
 #include <multiprocessing/shm/pipe_state.hpp>
 #include <multiprocessing/shm/ref.hpp>
 #include <multiprocessing/shm/run.hpp>
+#include <multiprocessing/shm/wait.hpp>
 
 #include <algorithm>
 #include <array>
@@ -259,6 +260,9 @@ inline void Channel::await_receiver(int fd) const {
 
 // Receiving.
 
+/// How often a receiver looks whether there is a message before it sleeps: a look is a system call.
+using ReceivingSpin = shm::Spinning<64, 4, 8>;
+
 inline void Channel::receive_all(int fd, std::span<std::byte> to,
                                  os::ReceivedDescriptors* descriptors) {
     while (!to.empty()) {
@@ -270,7 +274,14 @@ inline void Channel::receive_all(int fd, std::span<std::byte> to,
 
 inline std::uint64_t Channel::receive_length(int fd, os::ReceivedDescriptors* descriptors) {
     std::array<std::byte, 12> header{};
-    receive_all(fd, std::span(header).first(4), descriptors);
+    std::span<std::byte> rest = std::span(header).first(4);
+    std::optional<std::size_t> got;
+    auto look = [&] { return (got = os::try_receive_some(fd, rest, descriptors)).has_value(); };
+    if (ReceivingSpin::until(look)) {
+        if (*got == 0) throw_end();
+        rest = rest.subspan(*got);
+    }
+    receive_all(fd, rest, descriptors);
     std::span<const std::byte> bytes = std::span(header).first(4);
     if (const auto length = parse_length(bytes)) return *length;
     receive_all(fd, std::span(header).subspan(4), nullptr);
@@ -291,9 +302,6 @@ void Channel::receive(Check check, Room room, os::ReceivedDescriptors* descripto
     }
     if (descriptors != nullptr) descriptors->check();
 }
-
-/// How often a receiver looks whether there is a message before it sleeps: a look is a system call.
-using ReceivingSpin = shm::Spinning<64, 4, 8>;
 
 inline void Channel::receive_packet(int fd, pickle::Buffer& buffer,
                                     os::ReceivedDescriptors* descriptors) {

@@ -10,6 +10,7 @@
 #include <multiprocessing/os/stdio.hpp>
 #include <multiprocessing/runtime/death.hpp>
 #include <multiprocessing/runtime/exit.hpp>
+#include <multiprocessing/runtime/fork_observer.hpp>
 #include <multiprocessing/runtime/log.hpp>
 #include <multiprocessing/runtime/sentinel.hpp>
 #include <multiprocessing/runtime/start_method.hpp>
@@ -57,6 +58,7 @@ struct ForkPlan {
         slot.adopt();
         ThisProcess& me = this_process();
         me.become(state, std::move(plan.parent));
+        ObservedFork::enter_child();
         if (state->method) default_start_method().set(state->method, true);
         if (state->daemon || state->die_with_parent) {
             end_with_parent(plan.starter, me.parent->sentinel->get());
@@ -74,6 +76,7 @@ struct ForkPlan {
 /// child.
 inline void start_by_fork(const ProcessPointer& state, const std::function<void()>& run) {
     ThisProcess& me = this_process();
+    const ObservedFork observed;
     ForkPlan plan(*state, me.describe_as_parent());
     os::Fd reserved = os::duplicate(plan.parent->sentinel->get());
     os::AffinityScope processors(state->surroundings.cpu_affinity);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // A pickled object as a message of a Channel: its bytes, then the tickets of the shared objects in
-// it and their number; its descriptors beside. Through a pipe the tickets go beside, too. Answers
-// Python's `resource_sharer` as well.
+// it, if there are any the id of the arena that they are of, and their number; its descriptors beside.
+// Through a pipe the tickets go beside, too. Answers Python's `resource_sharer` as well.
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
@@ -66,9 +66,11 @@ inline void send_object(Channel& channel, const pickle::Buffer& body, pickle::Ca
         };
         channel.send_long(body.size() + sizeof count, write, cargo.descriptors(), &cargo);
     } else {
+        std::uint64_t arena = count == 0 ? 0 : shm::Arena::instance().header().id;
         ::iovec parts[] = {{},
                            {const_cast<std::byte*>(body.data()), body.size()},
                            {const_cast<shm::Ticket*>(tickets.data()), tickets.size_bytes()},
+                           {&arena, count == 0 ? 0 : sizeof arena},
                            {&count, sizeof count}};
         channel.send(parts, cargo.descriptors());
     }
@@ -122,6 +124,16 @@ inline std::vector<shm::Ticket> ReceivedObject::cut_tickets(std::span<const std:
         body = body.first(body.size() - size);
     };
     cut(&count, sizeof count);
+    if (count == 0) return {};
+    // Whoever does not know the id is a stranger to the memory that tickets are of, and must not have
+    // its say about what is counted there.
+    std::uint64_t arena = 0;
+    cut(&arena, sizeof arena);
+    if (arena != shm::Arena::instance().header().id) {
+        throw UnpicklingError("the message holds handles of queues, locks or other shared objects of "
+                              "another program: they mean nothing outside of the processes that it "
+                              "has started");
+    }
     if (count > body.size() / sizeof(shm::Ticket)) {
         throw UnpicklingError("the message is not a pickled object: was it sent by send_bytes?");
     }

@@ -76,6 +76,10 @@ struct ProcessState {
         const std::lock_guard lock(mutex);
         return name;
     }
+    [[nodiscard]] bytes current_authkey() const {
+        const std::lock_guard lock(mutex);
+        return authkey;
+    }
     /// Sends a signal; to one that has ended it is nothing.
     void send_signal(int signal) const {
         const std::lock_guard lock(mutex);

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// What a server registers under a name, and which proxy is that of which type.
+#pragma once
+
+#include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/managers/dict.hpp>
+#include <multiprocessing/managers/list.hpp>
+#include <multiprocessing/managers/object.hpp>
+#include <multiprocessing/managers/proxy.hpp>
+#include <multiprocessing/managers/queue.hpp>
+#include <multiprocessing/managers/set.hpp>
+#include <multiprocessing/pickle/callable.hpp>
+#include <multiprocessing/queues.hpp>
+#include <multiprocessing/runtime/action.hpp>
+
+#include <concepts>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <type_traits>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace multiprocessing::managers {
+
+/// The proxy of a T: `Proxy<T>`, and for what Python has a proxy of its own for, that.
+template <class T>
+struct ProxyFor {
+    using type = Proxy<T>;
+};
+template <std::derived_from<BaseProxy> P>
+struct ProxyFor<P> {
+    using type = P;
+};
+template <class K, class V>
+struct ProxyFor<std::map<K, V>> {
+    using type = DictProxy<K, V>;
+};
+template <class K, class V>
+struct ProxyFor<std::unordered_map<K, V>> {
+    using type = DictProxy<K, V>;
+};
+template <class T>
+struct ProxyFor<std::vector<T>> {
+    using type = ListProxy<T>;
+};
+template <class T>
+struct ProxyFor<std::set<T>> {
+    using type = SetProxy<T>;
+};
+template <class T>
+struct ProxyFor<Queue<T>> {
+    using type = QueueProxy<T>;
+};
+template <class T>
+struct ProxyFor<JoinableQueue<T>> {
+    using type = JoinableQueueProxy<T>;
+};
+template <class T>
+using proxy_for_t = typename ProxyFor<T>::type;
+
+/// An object that the server's program has, too.
+template <class T>
+class Pointed final : public Object {
+public:
+    explicit Pointed(std::shared_ptr<T> pointer) : pointer_(std::move(pointer)) {
+        if (pointer_ == nullptr) throw ValueError("a factory of a managed object gave a null pointer");
+    }
+    [[nodiscard]] std::uint64_t type() const noexcept override { return pickle::type_hash<T>(); }
+    [[nodiscard]] const std::string& type_name() const override { return pickle::type_name<T>(); }
+    [[nodiscard]] void* target() noexcept override { return pointer_.get(); }
+
+private:
+    std::shared_ptr<T> pointer_;
+};
+
+template <class T>
+inline constexpr bool is_shared_pointer = false;
+template <class T>
+inline constexpr bool is_shared_pointer<std::shared_ptr<T>> = true;
+
+/// Makes the object, from what the program's factory gives.
+template <class F>
+std::shared_ptr<Object> make_registered(const F& factory) {
+    using T = std::remove_cvref_t<std::invoke_result_t<const F&>>;
+    if constexpr (is_shared_pointer<T>) {
+        return std::make_shared<Pointed<typename T::element_type>>(std::invoke(factory));
+    } else {
+        using Referent = typename proxy_for_t<T>::Referent;
+        if constexpr (std::same_as<T, Referent>) {
+            return std::make_shared<Managed<T>>(
+                [&]() -> decltype(auto) { return std::invoke(factory); });
+        } else {
+            return std::make_shared<Managed<Referent>>(std::in_place, std::invoke(factory));
+        }
+    }
+}
+
+/// A factory under its name, which may travel to the server's process.
+struct Registered {
+    std::string name;
+    runtime::Job<std::shared_ptr<Object>> factory;
+
+    template <class Archive>
+    void serialize(Archive& archive, unsigned) {
+        archive& name& factory;
+    }
+};
+
+}  // namespace multiprocessing::managers
