@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <multiprocessing/managers.hpp>
+#include <multiprocessing/managers/shared_memory_manager.hpp>
 
 #include <multiprocessing/context.hpp>
 #include <multiprocessing/pool.hpp>

@@ -327,7 +327,7 @@ inline connection::Address BaseManager::address() const {
 
 inline std::optional<Process> BaseManager::process() const {
     const std::scoped_lock lock(state_->mutex);
-    return state_->server ? std::optional(state_->server->process()) : std::nullopt;
+    return state_->server ? state_->server->process() : std::nullopt;
 }
 
 inline void BaseManager::save_handle(pickle::OArchive& archive) const {

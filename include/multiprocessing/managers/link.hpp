@@ -263,6 +263,9 @@ private:
     /// A connection for one request: one that is idle, or a new one.
     [[nodiscard]] LinePointer take();
     void put_back(LinePointer line);
+    /// One whose answer did not come in time is still this session's, and fit for use when it has come.
+    void put_aside(LinePointer line);
+    void look_for_late_answers();
     [[nodiscard]] Connection connect(const SessionId& session, const SessionId& parent) const;
     [[nodiscard]] std::uint64_t greet(const Connection& connection, const SessionId& session,
                                       const SessionId& parent) const;
@@ -283,6 +286,7 @@ private:
     SessionId session_ = SessionId::make();
     SessionId parent_;
     std::vector<LinePointer> idle_;
+    std::vector<LinePointer> late_;
 };
 
 /// The link to a server, whose address and key are those of a message if there is none yet.
@@ -323,19 +327,16 @@ inline RemoteLink::RemoteLink(connection::Address address, std::optional<bytes> 
 }
 
 inline Connection RemoteLink::connect(const SessionId& session, const SessionId& parent) const {
-    Connection connection;
     try {
-        connection = connection::Client(address_, {.authkey = authkey_, .timeout = timeout_});
+        Connection connection =
+            connection::Client(address_, {.authkey = authkey_, .timeout = timeout_});
+        if (greet(connection, session, parent) == server_) return connection;
     } catch (const EOFError&) {  // it has ended at this moment
-        throw_gone(ECONNREFUSED);
     } catch (const std::system_error& error) {
-        throw_gone(error.code() == std::errc::no_such_file_or_directory ? ECONNREFUSED
-                                                                       : error.code().value());
+        const int code = error.code().value();
+        throw_gone(code == ENOENT ? ECONNREFUSED : code == EPIPE ? ECONNRESET : code);
     }
-    if (greet(connection, session, parent) != server_) {
-        throw_gone(ECONNRESET);  // at its address there is another
-    }
-    return connection;
+    throw_gone(ECONNRESET);  // or there is another at its address
 }
 
 inline std::uint64_t RemoteLink::greet(const Connection& connection, const SessionId& session,
@@ -369,6 +370,7 @@ inline RemoteLink::LinePointer RemoteLink::take() {
     {
         const std::scoped_lock lock(mutex_);
         renew_after_fork();
+        if (!late_.empty()) look_for_late_answers();
         if (!idle_.empty()) {
             LinePointer line = std::move(idle_.back());
             idle_.pop_back();
@@ -385,11 +387,31 @@ inline void RemoteLink::put_back(LinePointer line) {
     idle_.push_back(std::move(line));
 }
 
+inline void RemoteLink::put_aside(LinePointer line) {
+    const std::scoped_lock lock(mutex_);
+    late_.push_back(std::move(line));
+}
+
+inline void RemoteLink::look_for_late_answers() {
+    std::erase_if(late_, [this](LinePointer& line) {
+        if (!os::poll(line->fileno(), os::poll_in, os::Deadline::passed())) return false;
+        try {
+            pickle::Scratch unwanted;
+            static_cast<void>(line->receive(*unwanted));
+            idle_.push_back(std::move(line));
+        } catch (const std::exception&) {  // the server is gone: the next call will tell
+        }
+        return true;
+    });
+}
+
 inline void RemoteLink::renew_after_fork() {
     if (std::exchange(epoch_, os::fork_epoch()) == os::fork_epoch()) return;
     // Their numbers are closed here, or somebody else's: forgotten, not destroyed.
     for (LinePointer& line : idle_) static_cast<void>(line.release());
+    for (LinePointer& line : late_) static_cast<void>(line.release());
     idle_.clear();
+    late_.clear();
     parent_ = std::exchange(session_, SessionId::make());
 }
 
@@ -411,6 +433,7 @@ inline void RemoteLink::exchange(const pickle::Buffer& request, pickle::Cargo& c
         line = take();
         line->send(request, cargo);
         if (!until.is_never() && !os::poll(line->fileno(), os::poll_in, until)) {
+            put_aside(std::move(line));
             throw TimeoutError("the manager's server at " + address_.str() +
                                " has not answered in time; whether it has done what was asked is not "
                                "known");

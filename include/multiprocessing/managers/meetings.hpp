@@ -44,6 +44,8 @@ public:
     static void notify(ServedCondition& self, Caller& caller, std::uint64_t thread,
                        std::uint64_t count);
     static bool is_abandoned(ServedCondition& self) { return ServedLock::is_abandoned(self.lock_); }
+    /// Of a lock of its own nobody else is told.
+    void abandon(const SessionId& session) { lock_.abandon(session); }
 
     /// The entry that makes one: of the lock that the request names, or of a new RLock.
     struct Make {

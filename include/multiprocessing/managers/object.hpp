@@ -8,6 +8,7 @@
 #include <multiprocessing/managers/protocol.hpp>
 #include <multiprocessing/pickle/message.hpp>
 #include <multiprocessing/pickle/type_name.hpp>
+#include <multiprocessing/runtime/target.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -183,10 +184,10 @@ private:
             return function(target, caller, std::move(args)...);
         } else if constexpr (std::invocable<decltype(function), T&, Args&&...>) {
             return std::invoke(function, target, std::move(args)...);
-        } else {
-            static_assert(std::invocable<decltype(function), T&, Args&...>,
-                          "the function cannot be called with copies of its arguments");
+        } else if constexpr (std::invocable<decltype(function), T&, Args&...>) {
             return std::invoke(function, target, args...);
+        } else {  // C strings travel as std::string
+            return std::invoke(function, target, runtime::as_c_string(args)...);
         }
     }
     template <std::size_t... I, class... Args>

@@ -62,7 +62,7 @@ public:
     }
     /// Throws EOFError when the other has gone. `buffer`, which is empty, holds the message.
     [[nodiscard]] runtime::ReceivedObject receive(pickle::Buffer& buffer) const {
-        return {channel(), buffer};
+        return {channel(), buffer, true};
     }
     /// Has a thread that waits for a message here see the end.
     void hang_up() const noexcept { os::shutdown_connection(connection_.fileno()); }

@@ -8,6 +8,7 @@
 #include <multiprocessing/connection/pipe.hpp>
 #include <multiprocessing/connection/wait.hpp>
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/process.hpp>
 #include <multiprocessing/os/signals.hpp>
 #include <multiprocessing/pickle/buffer.hpp>
 #include <multiprocessing/pickle/exception.hpp>
@@ -74,7 +75,10 @@ public:
 
     /// What it began with.
     [[nodiscard]] const bytes& word() const noexcept { return word_; }
-    [[nodiscard]] const Process& process() const noexcept { return *process_; }
+    /// The process; nothing in others than the one that has started it.
+    [[nodiscard]] std::optional<Process> process() const {
+        return creator_ == os::this_pid() ? process_ : std::nullopt;
+    }
     [[nodiscard]] bool ending() const noexcept { return !end_->still_active(); }
     /// Ends it, once; also at the end of this process. Does nothing in a forked child.
     void end() const { (*end_)(); }
@@ -82,6 +86,7 @@ public:
 private:
     static void end_now(const Process& process, const Connection& line, Timeout patience);
 
+    int creator_ = os::this_pid();
     bytes word_;
     std::optional<Process> process_;
     std::optional<util::Finalize> end_;

@@ -148,10 +148,12 @@ private:
         std::unordered_map<std::uint64_t, std::uint64_t> references;
         int connections = 0;
     };
-    struct Visit {  // a connection
-        explicit Visit(Connection connection) : line(std::move(connection)) {}
-        Line line;
+    struct Visit {  // a connection and its thread
+        explicit Visit(Connection connection)
+            : line(std::in_place, std::move(connection)) {}
+        std::optional<Line> line;  // nothing once it has ended
         SessionId session;
+        std::thread thread;
     };
     /// One name: the factory is run once, by the first who asks.
     struct Named {
@@ -160,6 +162,8 @@ private:
     };
 
     void attend(Visit& visit);
+    /// With the mutex held, which their threads have no more use for.
+    void forget_ended_visits();
     void greet(Visit& visit);
     void dispatch(Request request, Call& call);
     void call_object(Call& call);
@@ -223,19 +227,17 @@ inline void ServerState::serve() {
         try {
             Connection connection = listener_.accept();
             const std::scoped_lock lock(mutex_);
-            const auto visit = visits_.emplace(visits_.end(), std::move(connection));
+            forget_ended_visits();
+            Visit& visit = visits_.emplace_back(std::move(connection));
             try {
-                std::thread([self = shared_from_this(), visit] {
-                    self->attend(*visit);
-                    // Its memory is this thread's to free; only then it has ended.
-                    std::list<Visit> ended;
-                    const std::scoped_lock end(self->mutex_);
-                    ended.splice(ended.end(), self->visits_, visit);
-                    ended.clear();
-                    self->visits_ended_.notify_all();
-                }).detach();
+                visit.thread = std::thread([this, &visit] {
+                    attend(visit);
+                    const std::scoped_lock end(mutex_);
+                    visit.line.reset();
+                    visits_ended_.notify_all();
+                });
             } catch (...) {
-                visits_.erase(visit);
+                visits_.pop_back();
                 throw;
             }
         } catch (const AuthenticationError& error) {
@@ -258,16 +260,33 @@ inline void ServerState::stop() noexcept {
     stopped_.ring();
     listener_.close();
     const std::scoped_lock lock(mutex_);
-    for (const Visit& visit : visits_) visit.line.hang_up();
+    for (const Visit& visit : visits_) {
+        if (visit.line) visit.line->hang_up();
+    }
+}
+
+inline void ServerState::forget_ended_visits() {
+    std::erase_if(visits_, [](Visit& visit) {
+        if (visit.line) return false;
+        visit.thread.join();  // there is nothing that it could wait for
+        return true;
+    });
 }
 
 inline void ServerState::finish(os::Deadline deadline) {
     std::vector<ObjectPointer> ended;
     {
         std::unique_lock lock(mutex_);
-        while (!visits_.empty() && !deadline.expired()) {
-            visits_ended_.wait_for(lock, std::min<std::chrono::nanoseconds>(
-                                             deadline.remaining(), std::chrono::seconds(1)));
+        for (;;) {
+            forget_ended_visits();
+            if (visits_.empty() || deadline.expired()) break;
+            visits_ended_.wait_for(lock, deadline.remaining());
+        }
+        if (!visits_.empty()) {
+            // Somewhere in an object's function, which does not come back: all is left to them.
+            for (Visit& visit : visits_) visit.thread.detach();
+            static_cast<void>(new std::shared_ptr<ServerState>(shared_from_this()));
+            return;
         }
         for (auto& [id, object] : objects_) ended.push_back(std::move(object));
         objects_.clear();
@@ -283,19 +302,19 @@ inline void ServerState::attend(Visit& visit) {
     } catch (...) {  // it has gone, or is no client of ours
         return;
     }
-    const Caller caller(*this, visit.session, visit.line.fileno());
+    const Caller caller(*this, visit.session, visit.line->fileno());
     try {
         while (!stopping()) {
             pickle::Scratch request;
-            runtime::ReceivedObject message = visit.line.receive(*request);
+            runtime::ReceivedObject message = visit.line->receive(*request);
             pickle::Scratch reply;
             std::optional<pickle::Cargo> cargo;
             execute(caller, message.body(), &message.cargo(), *reply, cargo,
                     [&] {
-                        cargo.emplace(visit.line.is_local(), "a reply to another machine");
-                        if (!visit.line.is_local()) cargo->set_leaves_machine();
+                        cargo.emplace(visit.line->is_local(), "a reply to another machine");
+                        if (!visit.line->is_local()) cargo->set_leaves_machine();
                     });
-            visit.line.send(*reply, *cargo);
+            visit.line->send(*reply, *cargo);
         }
     } catch (const NobodyIsWaiting&) {
     } catch (const EOFError&) {
@@ -310,7 +329,7 @@ inline void ServerState::attend(Visit& visit) {
 
 inline void ServerState::greet(Visit& visit) {
     pickle::Scratch request;
-    runtime::ReceivedObject message = visit.line.receive(*request);
+    runtime::ReceivedObject message = visit.line->receive(*request);
     pickle::IArchive in(message.body());
     const auto kind = in.get<Request>();
     const auto version = in.get<std::uint32_t>();
@@ -325,7 +344,7 @@ inline void ServerState::greet(Visit& visit) {
                                    "the manager's server is of another version of this library")),
                                *reply, os::this_pid(),
                                runtime::this_process().self->current_name());
-        visit.line.send(*reply, nothing);
+        visit.line->send(*reply, nothing);
         throw EOFError("another version");
     }
     visit.session = session;
@@ -333,7 +352,7 @@ inline void ServerState::greet(Visit& visit) {
     out.put(Reply::value);
     out.put(id_);
     try {
-        visit.line.send(*reply, nothing);
+        visit.line->send(*reply, nothing);
     } catch (...) {
         leave(session);
         throw;

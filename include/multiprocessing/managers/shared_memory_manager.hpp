@@ -178,7 +178,7 @@ inline void SharedMemoryManager::shutdown() const {
 
 inline std::optional<Process> SharedMemoryManager::process() const {
     const std::scoped_lock lock(server_->mutex);
-    return server_->process ? std::optional(server_->process->process()) : std::nullopt;
+    return server_->process ? server_->process->process() : std::nullopt;
 }
 
 inline void SharedMemoryManager::join(Timeout timeout) const {

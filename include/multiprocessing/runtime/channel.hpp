@@ -85,6 +85,11 @@ public:
     template <class Check, class Room>
     void receive(Check check, Room room, os::ReceivedDescriptors* descriptors = nullptr);
 
+    /// Receives one message of a stream on which nothing follows until it has been answered: short ones
+    /// with one system call. Added to the buffer; the result is its body.
+    [[nodiscard]] std::span<const std::byte> receive_alone(pickle::Buffer& buffer,
+                                                           os::ReceivedDescriptors& descriptors);
+
     /// A message of a pipe: in a buffer of the caller's, or in shared memory.
     struct Received {
         std::span<const std::byte> bytes;
@@ -118,6 +123,9 @@ private:
         return fd_;
     }
     void await_receiver(int fd) const;
+    /// Receives something, after some looks whether it is there.
+    [[nodiscard]] static std::size_t receive_soon(int fd, std::span<std::byte> to,
+                                                  os::ReceivedDescriptors* descriptors);
     /// Fills `to`; an end of the stream is EOFError.
     static void receive_all(int fd, std::span<std::byte> to, os::ReceivedDescriptors* descriptors);
     static std::uint64_t receive_length(int fd, os::ReceivedDescriptors* descriptors);
@@ -263,6 +271,13 @@ inline void Channel::await_receiver(int fd) const {
 /// How often a receiver looks whether there is a message before it sleeps: a look is a system call.
 using ReceivingSpin = shm::Spinning<64, 4, 8>;
 
+inline std::size_t Channel::receive_soon(int fd, std::span<std::byte> to,
+                                         os::ReceivedDescriptors* descriptors) {
+    std::optional<std::size_t> got;
+    auto look = [&] { return (got = os::try_receive_some(fd, to, descriptors)).has_value(); };
+    return ReceivingSpin::until(look) ? *got : os::receive_some(fd, to, descriptors);
+}
+
 inline void Channel::receive_all(int fd, std::span<std::byte> to,
                                  os::ReceivedDescriptors* descriptors) {
     while (!to.empty()) {
@@ -274,14 +289,10 @@ inline void Channel::receive_all(int fd, std::span<std::byte> to,
 
 inline std::uint64_t Channel::receive_length(int fd, os::ReceivedDescriptors* descriptors) {
     std::array<std::byte, 12> header{};
-    std::span<std::byte> rest = std::span(header).first(4);
-    std::optional<std::size_t> got;
-    auto look = [&] { return (got = os::try_receive_some(fd, rest, descriptors)).has_value(); };
-    if (ReceivingSpin::until(look)) {
-        if (*got == 0) throw_end();
-        rest = rest.subspan(*got);
-    }
-    receive_all(fd, rest, descriptors);
+    const std::span first = std::span(header).first(4);
+    const std::size_t got = receive_soon(fd, first, descriptors);
+    if (got == 0) throw_end();
+    receive_all(fd, first.subspan(got), descriptors);
     std::span<const std::byte> bytes = std::span(header).first(4);
     if (const auto length = parse_length(bytes)) return *length;
     receive_all(fd, std::span(header).subspan(4), nullptr);
@@ -303,16 +314,42 @@ void Channel::receive(Check check, Room room, os::ReceivedDescriptors* descripto
     if (descriptors != nullptr) descriptors->check();
 }
 
+inline std::span<const std::byte> Channel::receive_alone(pickle::Buffer& buffer,
+                                                         os::ReceivedDescriptors& descriptors) {
+    const std::lock_guard lock(receiving_);
+    const auto fd = for_reading();
+    const std::size_t before = buffer.size();
+    const auto read = [&](std::size_t most, os::ReceivedDescriptors* with) {
+        const std::span room(buffer.grow(most), most);
+        const std::size_t got = receive_soon(fd->get(), room, with);
+        buffer.truncate(buffer.size() - (most - got));
+        if (got == 0) throw_end();
+    };
+    read(packet_room, &descriptors);
+    for (;;) {
+        std::span<const std::byte> bytes = buffer.span().subspan(before);
+        const auto length = parse_length(bytes);
+        if (length && bytes.size() > *length) throw_bad_length();
+        if (length && bytes.size() == *length) {
+            descriptors.check();
+            return bytes;
+        }
+        // No more memory at once than has come already, so that a lie about the length costs the liar.
+        const std::uint64_t missing = length ? *length - bytes.size() : 12 - bytes.size();
+        read(static_cast<std::size_t>(
+                 std::min<std::uint64_t>(missing, std::max(packet_room, buffer.size()))),
+             nullptr);
+    }
+}
+
 inline void Channel::receive_packet(int fd, pickle::Buffer& buffer,
                                     os::ReceivedDescriptors* descriptors) {
     const std::size_t before = buffer.size();
     const std::span room(buffer.grow(packet_room), packet_room);
-    std::optional<std::size_t> got;
-    auto look = [&] { return (got = os::try_receive_some(fd, room, descriptors)).has_value(); };
-    if (!ReceivingSpin::until(look)) got = os::receive_some(fd, room, descriptors);
-    buffer.truncate(before + *got);
-    if (*got == 0) throw_end();
-    if (*got == packet_room) throw_bad_length();  // there was more, which is lost: no message of ours
+    const std::size_t got = receive_soon(fd, room, descriptors);
+    buffer.truncate(before + got);
+    if (got == 0) throw_end();
+    if (got == packet_room) throw_bad_length();  // there was more, which is lost: no message of ours
 }
 
 template <class Check>

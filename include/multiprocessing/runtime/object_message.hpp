@@ -89,9 +89,10 @@ void send_long_object(Channel& channel, const T& object, std::size_t size) {
 /// The next message of a channel, taken apart.
 class ReceivedObject {
 public:
-    /// `buffer`, which is empty, holds the bytes and must live as long.
-    ReceivedObject(Channel& channel, pickle::Buffer& buffer)
-        : message_(receive(channel, buffer, descriptors_)), tickets_(cut_tickets(message_.bytes)),
+    /// `buffer`, which is empty, holds the bytes and must live as long. A message that is `alone` is
+    /// followed by none before it has been answered.
+    ReceivedObject(Channel& channel, pickle::Buffer& buffer, bool alone = false)
+        : message_(receive(channel, buffer, descriptors_, alone)), tickets_(cut_tickets(message_.bytes)),
           cargo_(tickets_.empty() && message_.run ? message_.run.tickets() : std::span(tickets_),
                  std::move(descriptors_.all)) {}
 
@@ -100,9 +101,10 @@ public:
 
 private:
     static Channel::Received receive(Channel& channel, pickle::Buffer& buffer,
-                                     os::ReceivedDescriptors& descriptors) {
+                                     os::ReceivedDescriptors& descriptors, bool alone) {
         const auto any = [](std::uint64_t) {};
         if (channel.pipe()) return channel.receive_whole(buffer, any, &descriptors);
+        if (alone) return {channel.receive_alone(buffer, descriptors), {}};
         channel.receive(any, growing(buffer), &descriptors);
         return {buffer.span(), {}};
     }
