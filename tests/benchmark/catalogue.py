@@ -34,6 +34,7 @@ class Group:
 OTHERS = {
     "cpython": "CPython",
     "cpython, bytes": "CPython, bytes",
+    "cpython, update": "CPython, `update`",
     "limit": "bare limit",
     "spsc": "bare SPSC ring",
     "socketpair": "bare `socketpair`",
@@ -222,6 +223,37 @@ The same of a `BoundedSemaphore`, which keeps books of who has its permits."""),
 What 10,000 locks, each used once, add to the memory of their process, shared and private; descriptors
 would count as 1,000 bytes each.""",
                 at_most=64),
+    ]),
+    Group("Managers", """\
+A dict of a thousand ints in the server of a manager, a child of the process that uses it. Calls a
+second; in batches, items a second, a thousand in each request.""", [
+        Subject("manager, dict get", """\
+One key, again and again.""",
+                {"cpython": 4}),
+        Subject("manager, dict set", """\
+The same, set.""",
+                {"cpython": 4}),
+        Subject("manager, dict +=", """\
+Adds in the server, in one step; CPython's is a get and a set, between which others may set."""),
+        Subject("manager, dict get in batches", """\
+`get_many` of a thousand keys; beside CPython's get of one.""",
+                {"cpython": 20}),
+        Subject("manager, dict set in batches", """\
+`update` with a thousand items; beside CPython's set of one, and its `update`.""",
+                {"cpython": 20}),
+    ]),
+    Group("Listener and Client", """\
+Connections between processes. The limit of the handshake is a bare `connect` and `accept` of an AF_UNIX
+socket, that of messages as many bytes by `write` and `read` between two of them. Who receives does so
+into the same memory again and again.""", [
+        Subject("handshake", """\
+`Client` and `accept` with a key, over AF_UNIX: both prove that they know it.""",
+                at_most=1000),
+        Subject("AF_UNIX, 64 KiB", "`send_bytes` and `recv_bytes_into`.", {"limit": 1}),
+        Subject("AF_UNIX, 1 MiB", "", {"limit": 1}),
+        Subject("AF_UNIX, 64 MiB", "", {"limit": 1}),
+        Subject("AF_INET, 64 KiB", "The same over the loopback interface.", {"limit": 1}),
+        Subject("AF_INET, 1 MiB", "", {"limit": 1}),
     ]),
     Group("Processes", """\
 Start of a process that ends at once, and its join: medians. The limit of `fork` and `forkserver` is a

@@ -145,9 +145,9 @@ public:
     [[nodiscard]] std::optional<Process> process() const;
     /// How many objects the server has.
     [[nodiscard]] std::size_t number_of_objects() const {
-        return static_cast<std::size_t>(link()->request(
-            [](pickle::OArchive& out) { out.put(Request::count); },
-            [](pickle::IArchive& in) { return in.get<std::uint64_t>(); }));
+        const LinkPointer way = link();
+        return static_cast<std::size_t>(
+            Exchange(*way, Request::count).number<std::uint64_t>());
     }
 
     /// The same manager?
@@ -313,8 +313,7 @@ inline void BaseManager::shutdown() const {
         server->end();
     } else if (!server) {
         try {
-            link->request([](pickle::OArchive& out) { out.put(Request::stop); },
-                          [](pickle::IArchive&) {});
+            Exchange(*link, Request::stop).answer();
         } catch (const std::system_error&) {  // it has ended, without its answer or before
         }
     }
@@ -376,27 +375,21 @@ proxy_for_t<T> BaseManager::object(const std::string& name) const {
     using P = proxy_for_t<T>;
     using Referent = typename P::Referent;
     const LinkPointer way = link();
-    const std::uint64_t object = way->request(
-        [&](pickle::OArchive& out) {
-            out.put(Request::find);
-            pickle::save_value(out, name);
-            out.put(pickle::type_hash<Referent>());
-            pickle::save_value(out, pickle::type_name<Referent>());
-        },
-        [](pickle::IArchive& in) { return in.get<std::uint64_t>(); });
+    Exchange exchange(*way, Request::find);
+    pickle::save_value(exchange.out(), name);
+    exchange.out().put(pickle::type_hash<Referent>());
+    pickle::save_value(exchange.out(), pickle::type_name<Referent>());
+    const auto object = exchange.number<std::uint64_t>();
     return P(std::make_shared<Reference>(way, object));
 }
 
 template <class P, class Work, class Write>
 P BaseManager::make_by(Write write) const {
     const LinkPointer way = link();
-    const std::uint64_t object = way->request(
-        [&](pickle::OArchive& out) {
-            out.put(Request::create);
-            out.put(Entry<Work>::name());
-            write(out);
-        },
-        [](pickle::IArchive& in) { return in.get<std::uint64_t>(); });
+    Exchange exchange(*way, Request::create);
+    exchange.out().put(Entry<Work>::name());
+    pickle::while_pickling([&] { write(exchange.out()); });
+    const auto object = exchange.number<std::uint64_t>();
     return P(std::make_shared<Reference>(way, object));
 }
 

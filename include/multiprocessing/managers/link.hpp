@@ -31,7 +31,6 @@
 #include <system_error>
 #include <unordered_map>
 #include <utility>
-#include <variant>
 #include <vector>
 
 namespace multiprocessing::managers {
@@ -50,13 +49,6 @@ public:
     [[nodiscard]] virtual std::uint64_t server() const = 0;
     [[nodiscard]] virtual const connection::Address& address() const = 0;
     [[nodiscard]] virtual const std::optional<bytes>& authkey() const = 0;
-
-    /// A request that `write(OArchive&)` writes; what `read(IArchive&)` makes of the reply. *Throws*
-    /// what the server has thrown; std::system_error (ECONNRESET, ECONNREFUSED) when it is gone,
-    /// TimeoutError when the answer is not there in time.
-    template <class Write, class Read>
-    auto request(Write write, Read read, Patience patience = 0)
-        -> decltype(read(std::declval<pickle::IArchive&>()));
 
     // What is asked of the server for references.
     [[nodiscard]] std::uint64_t lend(std::uint64_t object);
@@ -77,29 +69,20 @@ public:
     }
 
 protected:
-    /// What is done with a reply where it lies.
-    struct ReplyReader {
-        virtual void read(std::span<const std::byte> body, pickle::Cargo& cargo) = 0;
-
-    protected:
-        ~ReplyReader() = default;
+    friend class Exchange;
+    /// A reply, and what it lies in.
+    struct Answer {
+        pickle::Scratch buffer;
+        std::span<const std::byte> body;
+        pickle::Cargo* cargo = nullptr;
+        std::optional<runtime::ReceivedObject> message;  // of another process's server
+        std::vector<shm::Ticket> tickets;                // of this one's
+        std::optional<pickle::Cargo> arrived;
     };
     /// Whether what travels beside bytes can come along.
     [[nodiscard]] virtual bool is_local() const noexcept = 0;
     virtual void exchange(const pickle::Buffer& request, pickle::Cargo& cargo, Patience patience,
-                          ReplyReader& reader) = 0;
-
-    /// While a request is written or a reply read.
-    class Talk {
-    public:
-        explicit Talk(Link* link) noexcept : before_(std::exchange(talking(), link)) {}
-        Talk(const Talk&) = delete;
-        Talk& operator=(const Talk&) = delete;
-        ~Talk() { talking() = before_; }
-
-    private:
-        Link* before_;
-    };
+                          Answer& answer) = 0;
 
 private:
     std::atomic<std::uint64_t> references_{0};
@@ -107,64 +90,66 @@ private:
 
 using LinkPointer = std::shared_ptr<Link>;
 
-template <class Write, class Read>
-auto Link::request(Write write, Read read, Patience patience)
-    -> decltype(read(std::declval<pickle::IArchive&>())) {
-    using Result = decltype(read(std::declval<pickle::IArchive&>()));
-    using Kept = std::conditional_t<std::is_void_v<Result>, std::monostate, Result>;
-    struct Reader final : ReplyReader {
-        Reader(Link* talking, Read& use) : link(talking), read_value(use) {}
-        void read(std::span<const std::byte> body, pickle::Cargo& cargo) override {
-            pickle::IArchive in(body, &cargo);
-            if (in.get<Reply>() == Reply::exception) {
-                std::rethrow_exception(pickle::load_exception(body.subspan(sizeof(Reply))));
-            }
-            const Talk talk(link);
-            pickle::while_unpickling(in, [&] {
-                if constexpr (std::is_void_v<Result>) {
-                    read_value(in);
-                } else {
-                    result.emplace(read_value(in));
-                }
-                if (in.remaining() != 0) {
-                    throw UnpicklingError("bytes are left over in the reply of a manager's server");
-                }
-            });
-        }
-        Link* link;
-        Read& read_value;
-        std::optional<Kept> result;
-    };
-    pickle::Scratch scratch;
-    pickle::Cargo cargo(is_local(), "a call to another machine");
-    if (!is_local()) cargo.set_leaves_machine();
-    {
-        const Talk talk(this);
-        pickle::OArchive out(*scratch, &cargo);
-        pickle::while_pickling([&] { write(out); });
+/// One request and its reply: what is written to out() is sent by answer(), which gives the reply to
+/// read from, and throws what the server has thrown; std::system_error (ECONNRESET, ECONNREFUSED) when
+/// it is gone, TimeoutError when the answer is not there in time.
+class Exchange {
+public:
+    Exchange(Link& link, Request request)
+        : link_(link), before_(std::exchange(Link::talking(), &link)),
+          cargo_(link.is_local(), "a call to another machine"), out_(*request_, &cargo_) {
+        if (!link.is_local()) cargo_.set_leaves_machine();
+        out_.put(request);
     }
-    Reader reader(this, read);
-    exchange(*scratch, cargo, patience, reader);
-    if constexpr (!std::is_void_v<Result>) return *std::move(reader.result);
+    Exchange(const Exchange&) = delete;
+    Exchange& operator=(const Exchange&) = delete;
+    ~Exchange() { Link::talking() = before_; }
+
+    [[nodiscard]] pickle::OArchive& out() noexcept { return out_; }
+    pickle::IArchive& answer(Patience patience = 0);
+    /// The value that the reply consists of. Throws UnpicklingError where it is none.
+    template <class T>
+    [[nodiscard]] T value() {
+        return pickle::while_unpickling(*in_, [this]() -> T { return pickle::load_new<T>(*in_); });
+    }
+    /// The same for a number of fixed size.
+    template <class T>
+    [[nodiscard]] T number() {
+        return answer().get<T>();
+    }
+
+private:
+    Link& link_;
+    Link* before_;
+    pickle::Scratch request_;
+    pickle::Cargo cargo_;
+    pickle::OArchive out_;
+    Link::Answer answer_;
+    std::optional<pickle::IArchive> in_;
+};
+
+inline pickle::IArchive& Exchange::answer(Patience patience) {
+    Link::talking() = before_;
+    link_.exchange(*request_, cargo_, patience, answer_);
+    if (answer_.body.empty()) throw UnpicklingError("a manager's server has sent an empty reply");
+    if (answer_.body.front() == static_cast<std::byte>(Reply::exception)) {
+        std::rethrow_exception(pickle::load_exception(answer_.body.subspan(1)));
+    }
+    Link::talking() = &link_;
+    return in_.emplace(answer_.body.subspan(1), answer_.cargo);
 }
 
 inline std::uint64_t Link::lend(std::uint64_t object) {
-    return request(
-        [&](pickle::OArchive& out) {
-            out.put(Request::lend);
-            out.put(object);
-        },
-        [](pickle::IArchive& in) { return in.get<std::uint64_t>(); });
+    Exchange exchange(*this, Request::lend);
+    exchange.out().put(object);
+    return exchange.number<std::uint64_t>();
 }
 
 inline void Link::redeem(std::uint64_t token, std::uint64_t object) {
-    request(
-        [&](pickle::OArchive& out) {
-            out.put(Request::redeem);
-            out.put(token);
-            out.put(object);
-        },
-        [](pickle::IArchive&) {});
+    Exchange exchange(*this, Request::redeem);
+    exchange.out().put(token);
+    exchange.out().put(object);
+    exchange.answer();
 }
 
 /// Of this process's links those that live, by the server.
@@ -213,7 +198,7 @@ public:
 protected:
     [[nodiscard]] bool is_local() const noexcept override { return true; }
     void exchange(const pickle::Buffer& request, pickle::Cargo& cargo, Patience,
-                  ReplyReader& reader) override;
+                  Answer& answer) override;
 
 private:
     std::shared_ptr<ServerState> state_;
@@ -255,7 +240,7 @@ public:
 protected:
     [[nodiscard]] bool is_local() const noexcept override { return local_; }
     void exchange(const pickle::Buffer& request, pickle::Cargo& cargo, Patience patience,
-                  ReplyReader& reader) override;
+                  Answer& answer) override;
 
 private:
     using LinePointer = std::unique_ptr<Line>;
@@ -296,23 +281,22 @@ private:
 // ---------------------------------------------------------------------------------------------------
 
 inline void LocalLink::exchange(const pickle::Buffer& request, pickle::Cargo& cargo, Patience,
-                                ReplyReader& reader) {
+                                Answer& answer) {
     std::vector<shm::Ticket> tickets(cargo.tickets().begin(), cargo.tickets().end());
     std::vector<os::Fd> descriptors;
     for (const int each : cargo.descriptors()) descriptors.push_back(os::duplicate(each));
     cargo.ship();
     pickle::Cargo in(tickets, std::move(descriptors));
-    pickle::Scratch reply;
     std::optional<pickle::Cargo> out;
     const Caller caller(*state_, state_->own_session(), -1);
-    state_->execute(caller, request.span(), &in, *reply, out,
+    state_->execute(caller, request.span(), &in, *answer.buffer, out,
                     [&] { out.emplace(true, "a manager's reply"); });
-    std::vector<shm::Ticket> back(out->tickets().begin(), out->tickets().end());
+    answer.tickets.assign(out->tickets().begin(), out->tickets().end());
     std::vector<os::Fd> with_it;
     for (const int each : out->descriptors()) with_it.push_back(os::duplicate(each));
     out->ship();
-    pickle::Cargo arrived(back, std::move(with_it));
-    reader.read(reply->span(), arrived);
+    answer.cargo = &answer.arrived.emplace(answer.tickets, std::move(with_it));
+    answer.body = answer.buffer->span();
 }
 
 // The connections.
@@ -397,7 +381,8 @@ inline void RemoteLink::look_for_late_answers() {
         if (!os::poll(line->fileno(), os::poll_in, os::Deadline::passed())) return false;
         try {
             pickle::Scratch unwanted;
-            static_cast<void>(line->receive(*unwanted));
+            std::optional<runtime::ReceivedObject> late;
+            line->receive(*unwanted, late);
             idle_.push_back(std::move(line));
         } catch (const std::exception&) {  // the server is gone: the next call will tell
         }
@@ -426,7 +411,7 @@ inline void RemoteLink::throw_gone(int error) const {
 }
 
 inline void RemoteLink::exchange(const pickle::Buffer& request, pickle::Cargo& cargo,
-                                 Patience patience, ReplyReader& reader) {
+                                 Patience patience, Answer& answer) {
     const os::Deadline until = deadline(patience);
     LinePointer line;
     try {
@@ -438,13 +423,12 @@ inline void RemoteLink::exchange(const pickle::Buffer& request, pickle::Cargo& c
                                " has not answered in time; whether it has done what was asked is not "
                                "known");
         }
-        pickle::Scratch reply;
-        runtime::ReceivedObject message = line->receive(*reply);
+        line->receive(*answer.buffer, answer.message);
         // Before it is read, which may take more requests.
         put_back(std::move(line));
-        reader.read(message.body(), message.cargo());
+        answer.body = answer.message->body();
+        answer.cargo = &answer.message->cargo();
     } catch (const EOFError&) {
-        if (!line) throw;  // the other side's exception
         gone_ = true;
         throw_gone(ECONNRESET);
     } catch (const std::system_error& error) {
@@ -457,12 +441,9 @@ inline void RemoteLink::exchange(const pickle::Buffer& request, pickle::Cargo& c
 inline void RemoteLink::release(std::uint64_t object) noexcept {
     if (gone_) return;  // with everything
     try {
-        request(
-            [&](pickle::OArchive& out) {
-                out.put(Request::release);
-                out.put(object);
-            },
-            [](pickle::IArchive&) {});
+        Exchange exchange(*this, Request::release);
+        exchange.out().put(object);
+        exchange.answer();
     } catch (...) {  // the server is gone, or cannot be reached: it drops the session then
     }
 }

@@ -72,6 +72,7 @@ private:
 /// The object of a call, which must be a T. Throws ValueError, naming both types.
 template <class T>
 [[nodiscard]] T& target_of(const Call& call) {
+    if (call.object == nullptr) throw ValueError("a managed object's function is asked to make one");
     if (call.object->type() != pickle::type_hash<T>()) {
         throw ValueError("the managed object is a " + call.object->type_name() + ", and no " +
                          pickle::type_name<T>());
@@ -133,6 +134,12 @@ inline constexpr bool wants_caller<WithCaller<R, A...>> = true;
 
 }  // namespace signature
 
+template <class Result>
+void write_result(pickle::OArchive& archive, const Result& result) {
+    const Executing::Scope replying = Executing::Scope::reply();
+    pickle::while_pickling([&] { pickle::save_new(archive, result); });
+}
+
 /// A function of T, or of T and what follows, to be called in the server.
 template <class T, auto function>
 struct Method {
@@ -152,16 +159,7 @@ struct Method {
         }
     }
     static void run_on(T& target, Call& call) {
-        load(call.in, std::make_index_sequence<std::tuple_size_v<Arguments>>(), [&](auto&... args) {
-            if constexpr (std::is_void_v<Returned>) {
-                invoke(target, call.caller, args...);
-            } else {
-                decltype(auto) result = invoke(target, call.caller, args...);
-                const Executing::Scope replying = Executing::Scope::reply();
-                pickle::while_pickling(
-                    [&] { pickle::save_new<Result>(call.out, static_cast<const Result&>(result)); });
-            }
-        });
+        run_with(target, call, std::make_index_sequence<std::tuple_size_v<Arguments>>());
     }
     static void write(pickle::OArchive& archive, const auto&... args) {
         static_assert(sizeof...(args) == std::tuple_size_v<Arguments>,
@@ -171,12 +169,17 @@ struct Method {
     }
 
 private:
-    template <std::size_t... I, class Use>
-    static void load(pickle::IArchive& archive, std::index_sequence<I...>, Use use) {
+    template <std::size_t... I>
+    static void run_with(T& target, Call& call, std::index_sequence<I...>) {
         // In order: braces keep it.
-        std::tuple<std::tuple_element_t<I, Arguments>...> args{
-            pickle::load_new<std::tuple_element_t<I, Arguments>>(archive)...};
-        use(std::get<I>(args)...);
+        [[maybe_unused]] std::tuple<std::tuple_element_t<I, Arguments>...> args{
+            pickle::load_new<std::tuple_element_t<I, Arguments>>(call.in)...};
+        if constexpr (std::is_void_v<Returned>) {
+            invoke(target, call.caller, std::get<I>(args)...);
+        } else {
+            decltype(auto) result = invoke(target, call.caller, std::get<I>(args)...);
+            write_result<Result>(call.out, static_cast<const Result&>(result));
+        }
     }
     template <class... Args>
     static decltype(auto) invoke(T& target, Caller& caller, Args&... args) {

@@ -17,6 +17,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 namespace multiprocessing::managers {
@@ -61,8 +62,8 @@ public:
         runtime::send_object(channel(), message, cargo);
     }
     /// Throws EOFError when the other has gone. `buffer`, which is empty, holds the message.
-    [[nodiscard]] runtime::ReceivedObject receive(pickle::Buffer& buffer) const {
-        return {channel(), buffer, true};
+    void receive(pickle::Buffer& buffer, std::optional<runtime::ReceivedObject>& message) const {
+        message.emplace(channel(), buffer, true);
     }
     /// Has a thread that waits for a message here see the end.
     void hang_up() const noexcept { os::shutdown_connection(connection_.fileno()); }

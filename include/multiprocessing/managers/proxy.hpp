@@ -15,12 +15,13 @@
 #include <multiprocessing/timeout.hpp>
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <ranges>
-#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -110,6 +111,8 @@ protected:
 
 private:
     friend class BaseManager;
+    void begin(Exchange& exchange, const EntryName& entry) const;
+
     std::shared_ptr<Reference> reference_;
 };
 
@@ -227,58 +230,48 @@ inline std::shared_ptr<Reference> Reference::load(pickle::IArchive& archive) {
 template <class T, auto function, class... Args>
 auto BaseProxy::call_waiting(Patience patience, const Args&... args) const {
     using Called = Method<T, function>;
-    Link& link = reference_->link();
-    return link.request(
-        [&](pickle::OArchive& out) {
-            out.put(Request::call);
-            out.put(reference_->object());
-            out.put(Entry<Called>::name());
-            Called::write(out, args...);
-        },
-        [](pickle::IArchive& in) {
-            if constexpr (!std::is_void_v<typename Called::Result>) {
-                return pickle::load_new<typename Called::Result>(in);
-            } else {
-                static_cast<void>(in);
-            }
-        },
-        patience);
+    using Result = typename Called::Result;
+    Exchange exchange(reference_->link(), Request::call);
+    begin(exchange, Entry<Called>::name());
+    pickle::while_pickling([&] { Called::write(exchange.out(), args...); });
+    exchange.answer(patience);
+    if constexpr (!std::is_void_v<Result>) return exchange.value<Result>();
 }
 
 template <class T, auto function, class Range>
 auto BaseProxy::call_many(Range&& items) const {
     using Called = Method<T, function>;
     using Result = typename Called::Result;
+    Exchange exchange(reference_->link(), Request::call);
+    begin(exchange, Entry<Repeated<Called, T>>::name());
+    pickle::Buffer& request = exchange.out().buffer();
+    const std::size_t place = request.size();
     std::uint64_t count = 0;
-    return reference_->link().request(
-        [&](pickle::OArchive& out) {
-            out.put(Request::call);
-            out.put(reference_->object());
-            out.put(Entry<Repeated<Called, T>>::name());
-            const std::size_t place = out.buffer().size();
-            out.put(count);
-            for (auto&& item : items) {
-                if constexpr (std::tuple_size_v<typename Called::Arguments> == 1) {
-                    Called::write(out, item);
-                } else {
-                    std::apply([&](const auto&... each) { Called::write(out, each...); }, item);
-                }
-                ++count;
-            }
-            std::memcpy(out.buffer().data() + place, &count, sizeof count);
-        },
-        [&](pickle::IArchive& in) {
-            if constexpr (!std::is_void_v<Result>) {
-                std::vector<Result> results;
-                results.reserve(static_cast<std::size_t>(count));
-                for (std::uint64_t i = 0; i < count; ++i) {
-                    results.push_back(pickle::load_new<Result>(in));
-                }
-                return results;
+    exchange.out().put(count);
+    pickle::while_pickling([&] {
+        for (auto&& item : items) {
+            if constexpr (std::tuple_size_v<typename Called::Arguments> == 1) {
+                Called::write(exchange.out(), item);
             } else {
-                static_cast<void>(in);
+                std::apply([&](const auto&... each) { Called::write(exchange.out(), each...); },
+                           item);
             }
-        });
+            ++count;
+        }
+    });
+    std::memcpy(request.data() + place, &count, sizeof count);
+    exchange.answer();
+    if constexpr (!std::is_void_v<Result>) {
+        std::vector<Result> results;
+        results.reserve(static_cast<std::size_t>(count));
+        for (std::uint64_t i = 0; i < count; ++i) results.push_back(exchange.value<Result>());
+        return results;
+    }
+}
+
+inline void BaseProxy::begin(Exchange& exchange, const EntryName& entry) const {
+    exchange.out().put(reference_->object());
+    exchange.out().put(entry);
 }
 
 /// How Proxy::apply calls.

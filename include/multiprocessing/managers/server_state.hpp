@@ -306,10 +306,11 @@ inline void ServerState::attend(Visit& visit) {
     try {
         while (!stopping()) {
             pickle::Scratch request;
-            runtime::ReceivedObject message = visit.line->receive(*request);
+            std::optional<runtime::ReceivedObject> message;
+            visit.line->receive(*request, message);
             pickle::Scratch reply;
             std::optional<pickle::Cargo> cargo;
-            execute(caller, message.body(), &message.cargo(), *reply, cargo,
+            execute(caller, message->body(), &message->cargo(), *reply, cargo,
                     [&] {
                         cargo.emplace(visit.line->is_local(), "a reply to another machine");
                         if (!visit.line->is_local()) cargo->set_leaves_machine();
@@ -329,8 +330,9 @@ inline void ServerState::attend(Visit& visit) {
 
 inline void ServerState::greet(Visit& visit) {
     pickle::Scratch request;
-    runtime::ReceivedObject message = visit.line->receive(*request);
-    pickle::IArchive in(message.body());
+    std::optional<runtime::ReceivedObject> message;
+    visit.line->receive(*request, message);
+    pickle::IArchive in(message->body());
     const auto kind = in.get<Request>();
     const auto version = in.get<std::uint32_t>();
     const auto session = in.get<SessionId>();
