@@ -68,6 +68,11 @@ public:
     template <std::same_as<ListenerOptions> Options = ListenerOptions>
     explicit Listener(Options options) : state_(open(std::nullopt, std::move(options))) {}
 
+    // No move of its own: a handle is never empty.
+    Listener(const Listener&) = default;
+    Listener& operator=(const Listener&) = default;
+    ~Listener() = default;
+
     /// The next connection, whose other end knows the key if there is one.
     ///
     /// *Throws* AuthenticationError when somebody answers wrongly: the listener goes on, call again.
