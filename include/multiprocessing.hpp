@@ -14,6 +14,7 @@
 #include <multiprocessing/pickle.hpp>
 #include <multiprocessing/pool.hpp>
 #include <multiprocessing/process.hpp>
+#include <multiprocessing/python.hpp>
 #include <multiprocessing/queues.hpp>
 #include <multiprocessing/range.hpp>
 #include <multiprocessing/reduction.hpp>

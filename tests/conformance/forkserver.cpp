@@ -32,7 +32,7 @@ forkserver::Client& client() { return mp::runtime::this_process().fork_server; }
 
 // Sends the server a signal, then starts a process that it is asked for.
 void check_server(int signal, bool dies) {
-    CHECK(run(context().Process([] {})) == 0);
+    CHECK(support::run(context().Process([] {})) == 0);
     const auto server = client().process();
     const int pid = server->pid.value();
     ::kill(pid, signal);
@@ -114,7 +114,7 @@ TEST_CASE("_TestProcess.test_forkserver_sigkill", "[process][conformance]") {
 }
 
 TEST_CASE("_TestProcess.test_forkserver_auth_is_enabled", "[process][conformance]") {
-    CHECK(run(context().Process([] {})) == 0);
+    CHECK(support::run(context().Process([] {})) == 0);
     // A stranger cannot even reach the socket: it has no name.
     sockaddr_un address{};
     socklen_t size = sizeof address;
@@ -126,14 +126,14 @@ TEST_CASE("_TestProcess.test_forkserver_auth_is_enabled", "[process][conformance
 }
 
 TEST_CASE("_TestProcess.test_forkserver_without_auth_fails", "[process][conformance]") {
-    CHECK(run(context().Process([] {})) == 0);
+    CHECK(support::run(context().Process([] {})) == 0);
     forkserver::Key key{};
     key.back() = std::byte{1};
     const auto server = client().process();
     const auto report = ask(key);
     CHECK(report.kind == forkserver::ForkReport::Kind::refused);
     CHECK(report.pid == 0);
-    CHECK(run(context().Process([] {})) == 0);
+    CHECK(support::run(context().Process([] {})) == 0);
     CHECK(client().process() == server);
 }
 
@@ -148,8 +148,8 @@ TEST_CASE("TestStartMethod.test_preload_resources", "[process][conformance]") {
         preloaded_semaphore().release();
         mp::exit(both && !more ? 0 : 1);
     };
-    CHECK(run(context().Process(take)) == 0);
-    CHECK(run(context().Process(take)) == 0);
+    CHECK(support::run(context().Process(take)) == 0);
+    CHECK(support::run(context().Process(take)) == 0);
 }
 
 TEST_CASE("_TestSpawnedSysPath.test_std_streams_flushed_after_preload", "[process][conformance]") {
@@ -157,7 +157,7 @@ TEST_CASE("_TestSpawnedSysPath.test_std_streams_flushed_after_preload", "[proces
     {
         const Preload preload({[] { std::printf("preloaded "); }});
         for (int i = 0; i < 2; ++i)
-            CHECK(run(context().Process([] { std::printf("child "); })) == 0);
+            CHECK(support::run(context().Process([] { std::printf("child "); })) == 0);
     }
     CHECK(capture.text() == "preloaded child child ");
 }

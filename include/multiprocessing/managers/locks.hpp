@@ -110,15 +110,17 @@ private:
     int depth_ = 0;
 };
 
-/// What can be acquired, in the server of a manager.
+/// What can be acquired, in the server of a manager. (Its functions, and those of what follows, are
+/// templates so that programs which have no manager are not compiled with one.)
 class AcquirerProxy : public BaseProxy {
 public:
     using Referent = ServedLock;
 
     /// Whether it was acquired; false at the timeout, or at once if `block` is false.
     /// *Blocks* until then.
+    template <class S = ServedLock>
     bool acquire(Timeout timeout = {}) const {
-        return call_waiting<ServedLock, &ServedLock::acquire>(timeout, this_thread_number(), timeout);
+        return call_waiting<S, &S::acquire>(timeout, this_thread_number(), timeout);
     }
     template <std::same_as<bool> Block>
     bool acquire(Block block, Timeout timeout = {}) const {
@@ -126,13 +128,24 @@ public:
     }
     /// *Throws* std::runtime_error when it is not locked, ValueError from a BoundedSemaphore that has
     /// all its permits, AssertionError from an RLock that another thread has.
-    void release() const { call<ServedLock, &ServedLock::release>(this_thread_number()); }
-    [[nodiscard]] bool locked() const { return call<ServedLock, &ServedLock::locked>(); }
+    template <class S = ServedLock>
+    void release() const { call<S, &S::release>(this_thread_number()); }
+    template <class S = ServedLock>
+    [[nodiscard]] bool locked() const { return call<S, &S::locked>(); }
 
     // std::lock_guard and its like: the `with` statement.
-    void lock() const { static_cast<void>(acquire()); }
-    void unlock() const { release(); }
-    [[nodiscard]] bool try_lock() const { return acquire(false); }
+    template <class S = ServedLock>
+    void lock() const {
+        static_cast<void>(acquire<S>());
+    }
+    template <class S = ServedLock>
+    void unlock() const {
+        release<S>();
+    }
+    template <class S = ServedLock>
+    [[nodiscard]] bool try_lock() const {
+        return acquire<S>(0);
+    }
     template <class Rep, class Period>
     [[nodiscard]] bool try_lock_for(std::chrono::duration<Rep, Period> duration) const {
         return acquire(Timeout(duration));
@@ -150,7 +163,8 @@ protected:
 class LockProxy : public AcquirerProxy {
 public:
     using AcquirerProxy::AcquirerProxy;
-    [[nodiscard]] bool abandoned() const { return call<ServedLock, &ServedLock::is_abandoned>(); }
+    template <class S = ServedLock>
+    [[nodiscard]] bool abandoned() const { return call<S, &S::is_abandoned>(); }
 
 private:
     friend struct pickle::HandleAccess;
@@ -161,7 +175,8 @@ private:
 class RLockProxy : public AcquirerProxy {
 public:
     using AcquirerProxy::AcquirerProxy;
-    [[nodiscard]] bool abandoned() const { return call<ServedLock, &ServedLock::is_abandoned>(); }
+    template <class S = ServedLock>
+    [[nodiscard]] bool abandoned() const { return call<S, &S::is_abandoned>(); }
 
 private:
     friend struct pickle::HandleAccess;
@@ -173,7 +188,8 @@ private:
 class SemaphoreProxy : public AcquirerProxy {
 public:
     using AcquirerProxy::AcquirerProxy;
-    [[nodiscard]] int get_value() const { return call<ServedLock, &ServedLock::value>(); }
+    template <class S = ServedLock>
+    [[nodiscard]] int get_value() const { return call<S, &S::value>(); }
 
 private:
     friend struct pickle::HandleAccess;

@@ -81,29 +81,42 @@ class ConditionProxy : public BaseProxy {
 public:
     using Referent = ServedCondition;
 
+    template <class S = ServedCondition>
     bool acquire(Timeout timeout = {}) const {
-        return call_waiting<ServedCondition, &ServedCondition::acquire>(timeout, this_thread_number(),
+        return call_waiting<S, &S::acquire>(timeout, this_thread_number(),
                                                                        timeout);
     }
     template <std::same_as<bool> Block>
     bool acquire(Block block, Timeout timeout = {}) const {
         return acquire(block ? timeout : Timeout(0));
     }
+    template <class S = ServedCondition>
     void release() const {
-        call<ServedCondition, &ServedCondition::release>(this_thread_number());
+        call<S, &S::release>(this_thread_number());
     }
-    void lock() const { static_cast<void>(acquire()); }
-    void unlock() const { release(); }
-    [[nodiscard]] bool try_lock() const { return acquire(false); }
+    template <class S = ServedCondition>
+    void lock() const {
+        static_cast<void>(acquire<S>());
+    }
+    template <class S = ServedCondition>
+    void unlock() const {
+        release<S>();
+    }
+    template <class S = ServedCondition>
+    [[nodiscard]] bool try_lock() const {
+        return acquire<S>(0);
+    }
+    template <class S = ServedCondition>
     [[nodiscard]] bool abandoned() const {
-        return call<ServedCondition, &ServedCondition::is_abandoned>();
+        return call<S, &S::is_abandoned>();
     }
 
     /// Lets the lock go, waits to be notified, and has it again; false at the timeout. *Throws*
     /// AssertionError unless this thread has the lock.
+    template <class S = ServedCondition>
     bool wait(Timeout timeout = {}) const {
         // It may have to wait for the lock after that, for as long as others have it.
-        return call_waiting<ServedCondition, &ServedCondition::wait>(Timeout(), this_thread_number(),
+        return call_waiting<S, &S::wait>(Timeout(), this_thread_number(),
                                                                      timeout);
     }
     /// Waits until `predicate()`, which is called here and with the lock; what it gave last.
@@ -118,10 +131,14 @@ public:
         return result;
     }
     /// Wakes as many of those that wait. *Throws* AssertionError unless this thread has the lock.
+    template <class S = ServedCondition>
     void notify(std::uint64_t n = 1) const {
-        call<ServedCondition, &ServedCondition::notify>(this_thread_number(), n);
+        call<S, &S::notify>(this_thread_number(), n);
     }
-    void notify_all() const { notify(static_cast<std::uint64_t>(-1)); }
+    template <class S = ServedCondition>
+    void notify_all() const {
+        notify<S>(static_cast<std::uint64_t>(-1));
+    }
 
     explicit ConditionProxy(std::shared_ptr<Reference> reference) noexcept
         : BaseProxy(std::move(reference)) {}
@@ -166,12 +183,16 @@ class EventProxy : public BaseProxy {
 public:
     using Referent = ServedEvent;
 
-    [[nodiscard]] bool is_set() const { return call<ServedEvent, &ServedEvent::is_set>(); }
-    void set() const { call<ServedEvent, &ServedEvent::assign>(true); }
-    void clear() const { call<ServedEvent, &ServedEvent::assign>(false); }
+    template <class S = ServedEvent>
+    [[nodiscard]] bool is_set() const { return call<S, &S::is_set>(); }
+    template <class S = ServedEvent>
+    void set() const { call<S, &S::assign>(true); }
+    template <class S = ServedEvent>
+    void clear() const { call<S, &S::assign>(false); }
     /// Waits until it is set; false at the timeout.
+    template <class S = ServedEvent>
     bool wait(Timeout timeout = {}) const {
-        return call_waiting<ServedEvent, &ServedEvent::wait>(timeout, timeout);
+        return call_waiting<S, &S::wait>(timeout, timeout);
     }
 
     explicit EventProxy(std::shared_ptr<Reference> reference) noexcept
@@ -243,19 +264,26 @@ public:
 
     /// Waits until all parties do; a number that each has for itself, from 0. *Throws*
     /// BrokenBarrierError when the barrier is broken, reset, or one of them ran out of time.
+    template <class S = ServedBarrier>
     int wait() const {
-        return call_waiting<ServedBarrier, &ServedBarrier::wait>(Timeout(),
+        return call_waiting<S, &S::wait>(Timeout(),
                                                                  std::optional<Timeout>());
     }
+    template <class S = ServedBarrier>
     int wait(Timeout timeout) const {
-        return call_waiting<ServedBarrier, &ServedBarrier::wait>(Timeout(),
+        return call_waiting<S, &S::wait>(Timeout(),
                                                                  std::optional<Timeout>(timeout));
     }
-    void reset() const { call<ServedBarrier, &ServedBarrier::reset>(); }
-    void abort() const { call<ServedBarrier, &ServedBarrier::abort>(); }
-    [[nodiscard]] int parties() const { return call<ServedBarrier, &ServedBarrier::parties>(); }
-    [[nodiscard]] int n_waiting() const { return call<ServedBarrier, &ServedBarrier::n_waiting>(); }
-    [[nodiscard]] bool broken() const { return call<ServedBarrier, &ServedBarrier::broken>(); }
+    template <class S = ServedBarrier>
+    void reset() const { call<S, &S::reset>(); }
+    template <class S = ServedBarrier>
+    void abort() const { call<S, &S::abort>(); }
+    template <class S = ServedBarrier>
+    [[nodiscard]] int parties() const { return call<S, &S::parties>(); }
+    template <class S = ServedBarrier>
+    [[nodiscard]] int n_waiting() const { return call<S, &S::n_waiting>(); }
+    template <class S = ServedBarrier>
+    [[nodiscard]] bool broken() const { return call<S, &S::broken>(); }
 
     explicit BarrierProxy(std::shared_ptr<Reference> reference) noexcept
         : BaseProxy(std::move(reference)) {}

@@ -290,12 +290,24 @@ public:
         return IteratorProxy<R>(
             made(call<Pool, &PoolMethods::imap_unordered<F, Item>>(f, all, chunksize)));
     }
-    void close() const { call<Pool, &PoolMethods::close>(); }
-    void terminate() const { call<Pool, &PoolMethods::terminate>(); }
+    template <class M = PoolMethods>
+    void close() const {
+        call<Pool, &M::close>();
+    }
+    template <class M = PoolMethods>
+    void terminate() const {
+        call<Pool, &M::terminate>();
+    }
     /// *Blocks* until the workers have ended.
-    void join() const { call_waiting<Pool, &PoolMethods::join>(Timeout()); }
+    template <class M = PoolMethods>
+    void join() const {
+        call_waiting<Pool, &M::join>(Timeout());
+    }
     /// How many workers there are.
-    [[nodiscard]] int processes() const { return call<Pool, &PoolMethods::processes>(); }
+    template <class M = PoolMethods>
+    [[nodiscard]] int processes() const {
+        return call<Pool, &M::processes>();
+    }
 
     explicit PoolProxy(std::shared_ptr<Reference> reference) noexcept
         : BaseProxy(std::move(reference)) {}

@@ -89,7 +89,11 @@ public:
         return make<SetProxy<T>>(std::set<T>(values));
     }
 
-    [[nodiscard]] NamespaceProxy Namespace() const { return make<NamespaceProxy>(); }
+    // The proxy is a parameter so that programs which call none of these are not compiled with them.
+    template <class P = NamespaceProxy>
+    [[nodiscard]] P Namespace() const {
+        return make<P>();
+    }
     template <class T>
     [[nodiscard]] ValueProxy<T> Value(const T& value = T()) const {
         return make<ValueProxy<T>>(value);
@@ -121,42 +125,62 @@ public:
             [&](pickle::OArchive& out) { out.put(maxsize); });
     }
 
-    [[nodiscard]] LockProxy Lock() const { return make<LockProxy>(LockKind::lock, 1); }
-    [[nodiscard]] RLockProxy RLock() const { return make<RLockProxy>(LockKind::recursive, 1); }
+    template <class P = LockProxy>
+    [[nodiscard]] P Lock() const {
+        return make<P>(LockKind::lock, 1);
+    }
+    template <class P = RLockProxy>
+    [[nodiscard]] P RLock() const {
+        return make<P>(LockKind::recursive, 1);
+    }
     /// *Throws* ValueError for a negative value.
-    [[nodiscard]] SemaphoreProxy Semaphore(int value = 1) const {
-        return make<SemaphoreProxy>(LockKind::semaphore, value);
+    template <class P = SemaphoreProxy>
+    [[nodiscard]] P Semaphore(int value = 1) const {
+        return make<P>(LockKind::semaphore, value);
     }
-    [[nodiscard]] SemaphoreProxy BoundedSemaphore(int value = 1) const {
-        return make<SemaphoreProxy>(LockKind::bounded, value);
+    template <class P = SemaphoreProxy>
+    [[nodiscard]] P BoundedSemaphore(int value = 1) const {
+        return make<P>(LockKind::bounded, value);
     }
-    /// With an RLock of its own, or with a lock of this manager.
-    [[nodiscard]] ConditionProxy Condition() const {
-        return make_by<ConditionProxy, ServedCondition::Make>(
+    /// With an RLock of its own, or with a Lock or RLock of this manager.
+    template <class P = ConditionProxy>
+    [[nodiscard]] P Condition() const {
+        return make_by<P, typename P::Referent::Make>(
             [](pickle::OArchive& out) { out.put(false); });
     }
-    [[nodiscard]] ConditionProxy Condition(const LockProxy& lock) const { return condition_of(lock); }
-    [[nodiscard]] ConditionProxy Condition(const RLockProxy& lock) const { return condition_of(lock); }
-    [[nodiscard]] EventProxy Event() const { return make<EventProxy>(); }
-    /// The action runs in the server.
-    [[nodiscard]] BarrierProxy Barrier(int parties, runtime::Action action = {},
-                                       Timeout timeout = {}) const {
-        return make<BarrierProxy>(parties, action, timeout);
+    template <std::derived_from<AcquirerProxy> L, class P = ConditionProxy>
+    [[nodiscard]] P Condition(const L& lock) const {
+        return make_by<P, typename P::Referent::Make>([&](pickle::OArchive& out) {
+            out.put(true);
+            out.put(object_of(lock));
+        });
     }
-    [[nodiscard]] BarrierProxy Barrier(const BarrierOptions& options) const {
-        return Barrier(options.parties, options.action, options.timeout);
+    template <class P = EventProxy>
+    [[nodiscard]] P Event() const {
+        return make<P>();
+    }
+    /// The action runs in the server.
+    template <class P = BarrierProxy>
+    [[nodiscard]] P Barrier(int parties, runtime::Action action = {}, Timeout timeout = {}) const {
+        return make<P>(parties, action, timeout);
+    }
+    template <class P = BarrierProxy>
+    [[nodiscard]] P Barrier(const BarrierOptions& options) const {
+        return make<P>(options.parties, options.action, options.timeout);
     }
     /// Of `processes`, `initializer` and `maxtasksperchild`; the others of the options are for pools
     /// of one's own. *Throws* ValueError.
-    [[nodiscard]] PoolProxy Pool(const PoolOptions& options = {}) const {
-        return make_by<PoolProxy, MakePool>([&](pickle::OArchive& out) {
+    template <class P = PoolProxy>
+    [[nodiscard]] P Pool(const PoolOptions& options = {}) const {
+        return make_by<P, MakePool>([&](pickle::OArchive& out) {
             pickle::save_value(out, options.processes);
             pickle::save_value(out, options.initializer);
             pickle::save_value(out, options.maxtasksperchild);
         });
     }
-    [[nodiscard]] PoolProxy Pool(int processes) const {
-        return Pool(PoolOptions{.processes = processes});
+    template <class P = PoolProxy>
+    [[nodiscard]] P Pool(int processes) const {
+        return Pool<P>(PoolOptions{.processes = processes});
     }
 
 private:
@@ -169,13 +193,6 @@ private:
         for (auto&& value : values) all.emplace_back(value);
         return all;
     }
-    [[nodiscard]] ConditionProxy condition_of(const AcquirerProxy& lock) const {
-        return make_by<ConditionProxy, ServedCondition::Make>([&](pickle::OArchive& out) {
-            out.put(true);
-            out.put(object_of(lock));
-        });
-    }
-
     template <class Q>
     struct MakeQueue {
         static void run(Call& call) {

@@ -68,7 +68,7 @@ class NamespaceProxy : public BaseProxy {
 public:
     using Referent = Attributes;
 
-    template <class T>
+    template <class T, class S = Attributes>
     void set(const std::string& name, const T& value) const {
         using Kept = pickle::travel_decay_t<const T&>;
         static_assert(pickle::Picklable<Kept>, "an attribute of a Namespace must be picklable: give the "
@@ -80,24 +80,27 @@ public:
             pickle::dump(Kept(value), *scratch);
         }
         const auto bytes = scratch->span();
-        call<Attributes, &Attributes::set>(name, std::vector<std::byte>(bytes.begin(), bytes.end()));
+        call<S, &S::set>(name, std::vector<std::byte>(bytes.begin(), bytes.end()));
     }
     /// *Throws* KeyError if there is none of that name.
-    template <class T>
+    template <class T, class S = Attributes>
     [[nodiscard]] T get(const std::string& name) const {
-        return pickle::load<T>(call<Attributes, &Attributes::get>(name));
+        return pickle::load<T>(call<S, &S::get>(name));
     }
     template <class T>
     [[nodiscard]] T get(const std::string& name, const T& otherwise) const {
         return has(name) ? get<T>(name) : otherwise;
     }
+    template <class S = Attributes>
     [[nodiscard]] bool has(const std::string& name) const {
-        return call<Attributes, &Attributes::has>(name);
+        return call<S, &S::has>(name);
     }
     /// `del ns.x`. *Throws* KeyError.
-    void erase(const std::string& name) const { call<Attributes, &Attributes::erase>(name); }
+    template <class S = Attributes>
+    void erase(const std::string& name) const { call<S, &S::erase>(name); }
+    template <class S = Attributes>
     [[nodiscard]] std::vector<std::string> names() const {
-        return call<Attributes, &Attributes::names>();
+        return call<S, &S::names>();
     }
 
     explicit NamespaceProxy(std::shared_ptr<Reference> reference) noexcept
