@@ -395,7 +395,11 @@ TEST_CASE("those who say nothing hold up nobody, however many they are",
     accepting.get();
     CHECK(support::open_descriptors() <=
           before + static_cast<std::ptrdiff_t>(mp::runtime::Reception::most_strangers));
+#ifndef TEST_IS_SANITIZED  // which keeps for a while what was freed
     CHECK(resident_kilobytes() < memory + 4096);
+#else
+    static_cast<void>(memory);
+#endif
     ours.send("enough");
     CHECK(ended(crowd) == 0);
     const auto inside = support::open_descriptors();
