@@ -12,6 +12,7 @@
 #include <multiprocessing/pickle/channel.hpp>
 #include <multiprocessing/pickle/handle.hpp>
 #include <multiprocessing/queues_select.hpp>
+#include <multiprocessing/queue_iterator.hpp>
 #include <multiprocessing/shm/ring.hpp>
 #include <multiprocessing/timeout.hpp>
 
@@ -124,8 +125,11 @@ public:
     void shutdown(bool immediate = false) const;
 
     /// Takes items until the queue is shut down and drained, each when the loop comes to it.
-    class iterator;
-    [[nodiscard]] iterator begin() const { return iterator(*this); }
+    using iterator = QueueIterator<Queue>;
+    [[nodiscard]] iterator begin() const {
+        use();
+        return iterator(*this);
+    }
     [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 
     /// The same queue?
@@ -178,47 +182,6 @@ private:
 
     shm::Shared<shm::Ring> ring_;
     std::shared_ptr<Local> local_ = std::make_shared<Local>();
-};
-
-/// An input iterator that takes: not before it is looked at or compared with the end, so that a loop
-/// that is left (a std::views::take) has taken no more than it has seen. Items are moved out of it.
-template <class T>
-class Queue<T>::iterator {
-public:
-    using value_type = T;
-    using difference_type = std::ptrdiff_t;
-    using iterator_concept = std::input_iterator_tag;
-
-    explicit iterator(Queue queue) : queue_(std::move(queue)) { queue_.use(); }
-    [[nodiscard]] T&& operator*() const {
-        fetch();
-        return std::move(*item_);
-    }
-    iterator& operator++() {
-        fetch();  // one that nobody has looked at is passed over all the same
-        item_.reset();
-        fetched_ = false;
-        return *this;
-    }
-    void operator++(int) { ++*this; }
-    friend bool operator==(const iterator& it, std::default_sentinel_t) {
-        it.fetch();
-        return !it.item_;
-    }
-
-private:
-    void fetch() const {
-        if (fetched_) return;
-        try {
-            item_.emplace(queue_.get());
-        } catch (const ShutDown&) {
-        }
-        fetched_ = true;
-    }
-
-    Queue queue_;
-    mutable std::optional<T> item_;
-    mutable bool fetched_ = false;
 };
 
 /// A queue whose consumers report back. *Python*: `multiprocessing.JoinableQueue`.

@@ -56,9 +56,10 @@ std::vector<std::byte> with_entry(std::span<const std::byte> request) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const auto server = make_server();
     const SessionId session{1, 2};
-    server->enter(session, {});
-    const Caller caller(*server, session, -1);
-    server->add(session, std::make_shared<Managed<Dict::Referent>>(std::in_place));
+    References& references = server->references();
+    references.enter(session, {});
+    const Caller caller(references, server->stopping(), session, -1);
+    static_cast<void>(caller.give(std::make_shared<Managed<Dict::Referent>>(std::in_place)));
     auto rest = std::as_bytes(std::span(data, size));
     while (!rest.empty()) {
         const std::size_t length =
@@ -66,12 +67,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         mp::pickle::Cargo in;
         mp::pickle::Buffer reply;
         std::optional<mp::pickle::Cargo> out;
-        server->execute(caller, with_entry(rest.subspan(1, length)), &in, reply, out, [&] { out.emplace(); });
+        server->execute(caller, with_entry(rest.subspan(1, length)), in, reply, out, false);
         if (reply.size() == 0) std::abort();
         rest = rest.subspan(1 + length);
         if (server->stopping()) break;
     }
-    server->leave(session);
+    references.leave(session);
     server->stop();
     return 0;
 }

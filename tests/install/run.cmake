@@ -45,7 +45,8 @@ if(MODE STREQUAL "README")
     string(REGEX MATCH "```cpp\n([^`]*)```" block "${text}")
     file(WRITE "${folder}/main.cpp" "${CMAKE_MATCH_1}")
     execute_process(COMMAND "${COMPILER}" -std=c++20 -Wall -Wextra "-I${SOURCE}/include"
-        "${folder}/main.cpp" -o "${folder}/program" -lboost_serialization -lcrypto -pthread ${run})
+        # Without libcrypto, for it makes no connection.
+        "${folder}/main.cpp" -o "${folder}/program" -lboost_serialization -pthread ${run})
     check_output("${folder}/program" "hello\n1 4 9 ")
     return()
 endif()

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSL-1.0
 #
 # cmake -DROOT=include -P check.cmake: fails if a header under ROOT/multiprocessing reaches where its
-# layer may not. One line for each offence.
+# layer may not, or has what every program that includes it would have to compile. One line for each
+# offence.
 cmake_minimum_required(VERSION 3.20)
 
 # What every layer may use, then the layers from the lowest to the highest: a header may include its
@@ -75,6 +76,18 @@ foreach(header IN LISTS headers)
             offence("asks for the platform outside os/: ${condition}")
         endforeach()
     endif()
+
+    # Such a function would be its class's key function: programs that never use the class would have
+    # its table, and all that its functions call.
+    file(READ "${ROOT}/${header}" text)
+    string(REPLACE ";" "@" text "${text}")
+    string(REGEX MATCHALL "[^@{}]*[ )]override@" declarations "${text}")
+    foreach(declaration IN LISTS declarations)
+        if(NOT declaration MATCHES "inline")
+            string(REGEX REPLACE "^.*\n *([^\n]*)@$" "\\1" line "${declaration}")
+            offence("declares a virtual function that is defined elsewhere without inline: ${line}")
+        endif()
+    endforeach()
 endforeach()
 
 if(offences GREATER 0)

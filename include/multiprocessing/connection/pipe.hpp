@@ -187,8 +187,8 @@ void Connection::send(const T& object) const {
             return;
         }
     }
-    pickle::Cargo cargo(channel().local(), "a Connection over a network");
-    if (!channel().local()) cargo.set_leaves_machine();
+    const bool local = channel().local();
+    pickle::Cargo cargo(local, "a Connection over a network", local);
     pickle::Scratch scratch;
     pickle::dump<Message>(object, *scratch, &cargo);
     runtime::send_object(channel(), *scratch, cargo);

@@ -8,9 +8,11 @@
 #include <multiprocessing/connection/address.hpp>
 #include <multiprocessing/connection/listener.hpp>
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/managers/creation.hpp>
 #include <multiprocessing/managers/link.hpp>
 #include <multiprocessing/managers/proxy.hpp>
 #include <multiprocessing/managers/registered.hpp>
+#include <multiprocessing/managers/remote_link.hpp>
 #include <multiprocessing/managers/server_process.hpp>
 #include <multiprocessing/managers/server_state.hpp>
 #include <multiprocessing/os/fork.hpp>

@@ -204,13 +204,10 @@ public:
                &Methods::clear, &Methods::copy, &Methods::get_many>();
     }
 
-    explicit DictProxy(std::shared_ptr<Reference> reference) noexcept
-        : BaseProxy(std::move(reference)) {}
+    using BaseProxy::BaseProxy;
 
 private:
     friend Item;
-    friend struct pickle::HandleAccess;
-    explicit DictProxy(pickle::Unread unread) noexcept : BaseProxy(unread) {}
     template <class X>
     void add_to(const K& key, const X& x) const {
         this->template call<Dict, &Methods::template add<X>>(key, x);

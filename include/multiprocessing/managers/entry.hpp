@@ -27,8 +27,7 @@ class ServerState;
 
 /// A call, as the server sees it.
 struct Call {
-    ServerState& server;
-    Caller& caller;
+    const Caller& caller;
     Object* object;  // null where one is to be made
     pickle::IArchive& in;
     pickle::OArchive& out;

@@ -297,13 +297,10 @@ public:
         if constexpr (std::totally_ordered<T>) expose<List, &Methods::sort>();
     }
 
-    explicit ListProxy(std::shared_ptr<Reference> reference) noexcept
-        : BaseProxy(std::move(reference)) {}
+    using BaseProxy::BaseProxy;
 
 private:
     friend Item;
-    friend struct pickle::HandleAccess;
-    explicit ListProxy(pickle::Unread unread) noexcept : BaseProxy(unread) {}
     template <class X>
     void add_to(Index index, const X& x) const {
         this->template call<List, &Methods::template add<X>>(index, x);

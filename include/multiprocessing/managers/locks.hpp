@@ -53,11 +53,11 @@ public:
         }
     }
 
-    static bool acquire(ServedLock& self, Caller& caller, std::uint64_t thread, Timeout timeout) {
+    static bool acquire(ServedLock& self, const Caller& caller, std::uint64_t thread, Timeout timeout) {
         std::unique_lock lock(self.mutex_);
         return self.acquire_locked(lock, caller, {caller.session(), thread}, timeout);
     }
-    static void release(ServedLock& self, Caller& caller, std::uint64_t thread) {
+    static void release(ServedLock& self, const Caller& caller, std::uint64_t thread) {
         const std::scoped_lock lock(self.mutex_);
         self.release_locked({caller.session(), thread});
     }
@@ -83,11 +83,11 @@ public:
         return kind_ == LockKind::recursive ? owner_ == owner : value_ == 0;
     }
     [[nodiscard]] int release_all_locked(const Owner& owner);
-    void take_back_locked(std::unique_lock<std::mutex>& lock, Caller& caller, const Owner& owner,
+    void take_back_locked(std::unique_lock<std::mutex>& lock, const Caller& caller, const Owner& owner,
                           int depth);
 
 private:
-    [[nodiscard]] bool acquire_locked(std::unique_lock<std::mutex>& lock, Caller& caller,
+    [[nodiscard]] bool acquire_locked(std::unique_lock<std::mutex>& lock, const Caller& caller,
                                       const Owner& owner, os::Deadline deadline);
     void release_locked(const Owner& owner);
     /// What the dead had, for whoever needs it.
@@ -151,37 +151,24 @@ public:
         return acquire(Timeout(duration));
     }
 
-    explicit AcquirerProxy(std::shared_ptr<Reference> reference) noexcept
-        : BaseProxy(std::move(reference)) {}
-
-protected:
-    explicit AcquirerProxy(pickle::Unread unread) noexcept : BaseProxy(unread) {}
+    using BaseProxy::BaseProxy;
 };
 
 /// A lock in the server of a manager. *If a client dies* while it holds it, the next who wants it gets
-/// it, and `abandoned()` is true until the next release. *Python*: the proxy of `SyncManager.Lock()`.
-class LockProxy : public AcquirerProxy {
+/// it, and `abandoned()` is true until the next release. *Python*: the proxies of `SyncManager.Lock()`
+/// and `RLock()`.
+template <LockKind>
+class KindOfLockProxy : public AcquirerProxy {
 public:
     using AcquirerProxy::AcquirerProxy;
     template <class S = ServedLock>
-    [[nodiscard]] bool abandoned() const { return call<S, &S::is_abandoned>(); }
-
-private:
-    friend struct pickle::HandleAccess;
-    explicit LockProxy(pickle::Unread unread) noexcept : AcquirerProxy(unread) {}
+    [[nodiscard]] bool abandoned() const {
+        return call<S, &S::is_abandoned>();
+    }
 };
-
-/// The same, which the thread that holds it may acquire again. *Python*: of `SyncManager.RLock()`.
-class RLockProxy : public AcquirerProxy {
-public:
-    using AcquirerProxy::AcquirerProxy;
-    template <class S = ServedLock>
-    [[nodiscard]] bool abandoned() const { return call<S, &S::is_abandoned>(); }
-
-private:
-    friend struct pickle::HandleAccess;
-    explicit RLockProxy(pickle::Unread unread) noexcept : AcquirerProxy(unread) {}
-};
+using LockProxy = KindOfLockProxy<LockKind::lock>;
+/// The thread that holds it may acquire it again.
+using RLockProxy = KindOfLockProxy<LockKind::recursive>;
 
 /// A semaphore in the server of a manager. The permits that a client held when it ended come back to a
 /// BoundedSemaphore alone. *Python*: of `SyncManager.Semaphore()` and `BoundedSemaphore()`.
@@ -190,15 +177,11 @@ public:
     using AcquirerProxy::AcquirerProxy;
     template <class S = ServedLock>
     [[nodiscard]] int get_value() const { return call<S, &S::value>(); }
-
-private:
-    friend struct pickle::HandleAccess;
-    explicit SemaphoreProxy(pickle::Unread unread) noexcept : AcquirerProxy(unread) {}
 };
 
 // ---------------------------------------------------------------------------------------------------
 
-inline bool ServedLock::acquire_locked(std::unique_lock<std::mutex>& lock, Caller& caller,
+inline bool ServedLock::acquire_locked(std::unique_lock<std::mutex>& lock, const Caller& caller,
                                        const Owner& owner, os::Deadline deadline) {
     if (kind_ == LockKind::recursive && owner_ == owner) {
         ++depth_;
@@ -253,7 +236,7 @@ inline int ServedLock::release_all_locked(const Owner& owner) {
     return depth;
 }
 
-inline void ServedLock::take_back_locked(std::unique_lock<std::mutex>& lock, Caller& caller,
+inline void ServedLock::take_back_locked(std::unique_lock<std::mutex>& lock, const Caller& caller,
                                          const Owner& owner, int depth) {
     static_cast<void>(acquire_locked(lock, caller, owner, os::Deadline::never()));
     if (kind_ == LockKind::recursive) depth_ = depth;

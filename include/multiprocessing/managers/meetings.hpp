@@ -33,15 +33,15 @@ public:
     explicit ServedCondition(std::shared_ptr<Object> object, ServedLock& lock)
         : object_(std::move(object)), lock_(lock) {}
 
-    static bool acquire(ServedCondition& self, Caller& caller, std::uint64_t thread,
+    static bool acquire(ServedCondition& self, const Caller& caller, std::uint64_t thread,
                         Timeout timeout) {
         return ServedLock::acquire(self.lock_, caller, thread, timeout);
     }
-    static void release(ServedCondition& self, Caller& caller, std::uint64_t thread) {
+    static void release(ServedCondition& self, const Caller& caller, std::uint64_t thread) {
         ServedLock::release(self.lock_, caller, thread);
     }
-    static bool wait(ServedCondition& self, Caller& caller, std::uint64_t thread, Timeout timeout);
-    static void notify(ServedCondition& self, Caller& caller, std::uint64_t thread,
+    static bool wait(ServedCondition& self, const Caller& caller, std::uint64_t thread, Timeout timeout);
+    static void notify(ServedCondition& self, const Caller& caller, std::uint64_t thread,
                        std::uint64_t count);
     static bool is_abandoned(ServedCondition& self) { return ServedLock::is_abandoned(self.lock_); }
     /// Of a lock of its own nobody else is told.
@@ -140,12 +140,7 @@ public:
         notify<S>(static_cast<std::uint64_t>(-1));
     }
 
-    explicit ConditionProxy(std::shared_ptr<Reference> reference) noexcept
-        : BaseProxy(std::move(reference)) {}
-
-private:
-    friend struct pickle::HandleAccess;
-    explicit ConditionProxy(pickle::Unread unread) noexcept : BaseProxy(unread) {}
+    using BaseProxy::BaseProxy;
 };
 
 class ServedEvent {
@@ -163,7 +158,7 @@ public:
         ++self.times_;
         self.changed_.notify_all();
     }
-    static bool wait(ServedEvent& self, Caller& caller, Timeout timeout) {
+    static bool wait(ServedEvent& self, const Caller& caller, Timeout timeout) {
         std::unique_lock lock(self.mutex_);
         // Set and cleared again counts for who waited.
         const std::uint64_t before = self.times_;
@@ -195,12 +190,7 @@ public:
         return call_waiting<S, &S::wait>(timeout, timeout);
     }
 
-    explicit EventProxy(std::shared_ptr<Reference> reference) noexcept
-        : BaseProxy(std::move(reference)) {}
-
-private:
-    friend struct pickle::HandleAccess;
-    explicit EventProxy(pickle::Unread unread) noexcept : BaseProxy(unread) {}
+    using BaseProxy::BaseProxy;
 };
 
 /// As Python's threading.Barrier.
@@ -216,7 +206,7 @@ public:
         }
     }
 
-    static int wait(ServedBarrier& self, Caller& caller, const std::optional<Timeout>& timeout);
+    static int wait(ServedBarrier& self, const Caller& caller, const std::optional<Timeout>& timeout);
     static void reset(ServedBarrier& self);
     static void abort(ServedBarrier& self) {
         const std::scoped_lock lock(self.mutex_);
@@ -285,12 +275,7 @@ public:
     template <class S = ServedBarrier>
     [[nodiscard]] bool broken() const { return call<S, &S::broken>(); }
 
-    explicit BarrierProxy(std::shared_ptr<Reference> reference) noexcept
-        : BaseProxy(std::move(reference)) {}
-
-private:
-    friend struct pickle::HandleAccess;
-    explicit BarrierProxy(pickle::Unread unread) noexcept : BaseProxy(unread) {}
+    using BaseProxy::BaseProxy;
 };
 
 // ---------------------------------------------------------------------------------------------------
@@ -298,19 +283,18 @@ private:
 inline void ServedCondition::Make::run(Call& call) {
     std::shared_ptr<Object> object;
     if (call.in.get<bool>()) {
-        object = call.server.find(call.in.get<std::uint64_t>());
+        object = call.caller.references().find(call.in.get<std::uint64_t>());
     } else {
         object = std::make_shared<Managed<ServedLock>>(std::in_place, LockKind::recursive);
     }
     call.object = object.get();
     ServedLock& lock = target_of<ServedLock>(call);
     call.object = nullptr;
-    call.out.put(call.server.add(
-        call.caller.session(),
+    call.out.put(call.caller.give(
         std::make_shared<Managed<ServedCondition>>(std::in_place, std::move(object), lock)));
 }
 
-inline bool ServedCondition::wait(ServedCondition& self, Caller& caller, std::uint64_t thread,
+inline bool ServedCondition::wait(ServedCondition& self, const Caller& caller, std::uint64_t thread,
                                   Timeout timeout) {
     const Owner owner{caller.session(), thread};
     std::unique_lock lock(self.lock_.mutex());
@@ -332,14 +316,14 @@ inline bool ServedCondition::wait(ServedCondition& self, Caller& caller, std::ui
     return notified;
 }
 
-inline void ServedCondition::notify(ServedCondition& self, Caller& caller, std::uint64_t thread,
+inline void ServedCondition::notify(ServedCondition& self, const Caller& caller, std::uint64_t thread,
                                     std::uint64_t count) {
     const std::scoped_lock lock(self.lock_.mutex());
     self.check_held({caller.session(), thread}, "notify");
     self.wake(count);
 }
 
-inline int ServedBarrier::wait(ServedBarrier& self, Caller& caller,
+inline int ServedBarrier::wait(ServedBarrier& self, const Caller& caller,
                                const std::optional<Timeout>& timeout) {
     const auto throw_broken = [] {
         throw BrokenBarrierError("the managed Barrier is broken: a party has given up, was killed or "

@@ -125,7 +125,7 @@ Parameters<M> of(M C::*);
 template <class R, class O, class... A>
 Parameters<R, A...> of(R (*)(O&, A...));
 template <class R, class O, class... A>
-WithCaller<R, A...> of(R (*)(O&, Caller&, A...));
+WithCaller<R, A...> of(R (*)(O&, const Caller&, A...));
 
 template <class P>
 inline constexpr bool wants_caller = false;
@@ -133,6 +133,18 @@ template <class R, class... A>
 inline constexpr bool wants_caller<WithCaller<R, A...>> = true;
 
 }  // namespace signature
+
+/// An argument, as what it travels.
+template <class Wanted, class Given>
+void write_as(pickle::OArchive& archive, const Given& given) {
+    if constexpr (std::same_as<Wanted, Given>) {
+        pickle::save_new(archive, given);
+    } else {
+        static_assert(std::constructible_from<Wanted, const Given&>,
+                      "an argument is none that the managed object's function takes");
+        pickle::save_new(archive, Wanted(given));
+    }
+}
 
 template <class Result>
 void write_result(pickle::OArchive& archive, const Result& result) {
@@ -182,7 +194,7 @@ private:
         }
     }
     template <class... Args>
-    static decltype(auto) invoke(T& target, Caller& caller, Args&... args) {
+    static decltype(auto) invoke(T& target, const Caller& caller, Args&... args) {
         if constexpr (signature::wants_caller<Signature>) {
             return function(target, caller, std::move(args)...);
         } else if constexpr (std::invocable<decltype(function), T&, Args&&...>) {
@@ -196,18 +208,7 @@ private:
     template <std::size_t... I, class... Args>
     static void write_each(pickle::OArchive& archive, std::index_sequence<I...>,
                            const Args&... args) {
-        (write_one<std::tuple_element_t<I, Arguments>>(archive, args), ...);
-    }
-    template <class Wanted, class Given>
-    static void write_one(pickle::OArchive& archive, const Given& given) {
-        if constexpr (std::same_as<Wanted, Given>) {
-            pickle::save_new(archive, given);
-        } else {
-            static_assert(std::convertible_to<const Given&, Wanted> ||
-                              std::constructible_from<Wanted, const Given&>,
-                          "an argument is none that the managed object's function takes");
-            pickle::save_new(archive, Wanted(given));
-        }
+        (write_as<std::tuple_element_t<I, Arguments>>(archive, args), ...);
     }
 };
 
@@ -221,25 +222,6 @@ struct Repeated {
                                           : std::unique_lock(call.object->mutex);
         // What has no arguments has no bytes either.
         for (auto left = call.in.get<std::uint64_t>(); left != 0; --left) M::run_on(target, call);
-    }
-};
-
-/// A new T from these.
-template <class T, class... Args>
-struct Creation {
-    static void run(Call& call);
-    static void write(pickle::OArchive& archive, const auto&... args) {
-        (write_one<Args>(archive, args), ...);
-    }
-
-private:
-    template <class Wanted, class Given>
-    static void write_one(pickle::OArchive& archive, const Given& given) {
-        if constexpr (std::same_as<Wanted, Given>) {
-            pickle::save_new(archive, given);
-        } else {
-            pickle::save_new(archive, Wanted(given));
-        }
     }
 };
 

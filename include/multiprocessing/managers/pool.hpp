@@ -8,11 +8,13 @@
 #include <multiprocessing/managers/proxy.hpp>
 #include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/pool.hpp>
+#include <multiprocessing/runtime/pool/outcome_iterator.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <initializer_list>
 #include <iterator>
 #include <memory>
@@ -33,13 +35,13 @@ struct ServedResult {
 
     explicit ServedResult(AsyncResult<R> given) : result(std::move(given)) {}
 
-    static bool wait(ServedResult& self, Caller& caller, Timeout timeout) {
+    static bool wait(ServedResult& self, const Caller& caller, Timeout timeout) {
         return caller.wait(timeout, [&](Timeout part) {
             self.result.wait(part);
             return self.result.ready();
         });
     }
-    static R get(ServedResult& self, Caller& caller, Timeout timeout) {
+    static R get(ServedResult& self, const Caller& caller, Timeout timeout) {
         if (!wait(self, caller, timeout)) {
             throw TimeoutError("AsyncResultProxy.get(): no result in the time given");
         }
@@ -71,12 +73,7 @@ public:
     }
     bool cancel() const { return this->template call<Served, &Served::cancel>(); }
 
-    explicit AsyncResultProxy(std::shared_ptr<Reference> reference) noexcept
-        : BaseProxy(std::move(reference)) {}
-
-private:
-    friend struct pickle::HandleAccess;
-    explicit AsyncResultProxy(pickle::Unread unread) noexcept : BaseProxy(unread) {}
+    using BaseProxy::BaseProxy;
 };
 
 /// An iteration in the server.
@@ -88,7 +85,7 @@ struct ServedIterator {
 
     explicit ServedIterator(IMapIterator<R> given) : results(std::move(given)) {}
 
-    static R next(ServedIterator& self, Caller& caller, Timeout timeout) {
+    static R next(ServedIterator& self, const Caller& caller, Timeout timeout) {
         std::optional<R> result;
         const bool there = caller.wait(timeout, [&](Timeout part) {
             try {
@@ -119,92 +116,58 @@ public:
         return this->template call_waiting<Served, &Served::next>(timeout, timeout);
     }
 
-    class iterator {
-    public:
-        using value_type = R;
-        using difference_type = std::ptrdiff_t;
-        using iterator_concept = std::input_iterator_tag;
-
-        explicit iterator(IteratorProxy results) : results_(std::move(results)) {}
-        /// *Throws* what the function has thrown for this item; the iteration may go on.
-        [[nodiscard]] R operator*() const {
-            fetch();
-            if (failure_) std::rethrow_exception(failure_);
-            return *result_;
-        }
-        iterator& operator++() {
-            fetch();
-            result_.reset();
-            failure_ = nullptr;
-            fetched_ = false;
-            return *this;
-        }
-        void operator++(int) { ++*this; }
-        friend bool operator==(const iterator& it, std::default_sentinel_t) {
-            it.fetch();
-            return !it.result_ && !it.failure_;
-        }
-
-    private:
-        void fetch() const {
-            if (std::exchange(fetched_, true)) return;
+    struct Take {
+        IteratorProxy results;
+        [[nodiscard]] std::optional<runtime::pool::Outcome<R>> operator()() const {
+            using Outcome = runtime::pool::Outcome<R>;
             try {
-                result_.emplace(results_.next());
+                return Outcome(std::in_place_index<0>, results.next());
             } catch (const StopIteration&) {
+                return std::nullopt;
             } catch (...) {
-                failure_ = std::current_exception();
+                return Outcome(std::in_place_index<1>, std::current_exception());
             }
         }
-
-        IteratorProxy results_;
-        mutable bool fetched_ = false;
-        mutable std::optional<R> result_;
-        mutable std::exception_ptr failure_;
     };
-    [[nodiscard]] iterator begin() const { return iterator(*this); }
+    using iterator = runtime::pool::OutcomeIterator<R, Take>;
+    [[nodiscard]] iterator begin() const { return iterator(Take{*this}); }
     [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 
-    explicit IteratorProxy(std::shared_ptr<Reference> reference) noexcept
-        : BaseProxy(std::move(reference)) {}
-
-private:
-    friend struct pickle::HandleAccess;
-    explicit IteratorProxy(pickle::Unread unread) noexcept : BaseProxy(unread) {}
+    using BaseProxy::BaseProxy;
 };
 
 /// What is done in the server.
 struct PoolMethods {
     /// A new object, for who calls.
     template <class T, class Value>
-    static std::uint64_t serve(Caller& caller, Value value) {
-        return caller.server().add(caller.session(),
-                                   std::make_shared<Managed<T>>(std::in_place, std::move(value)));
+    static std::uint64_t serve(const Caller& caller, Value value) {
+        return caller.give(std::make_shared<Managed<T>>(std::in_place, std::move(value)));
     }
     template <class F, class... Args>
-    static std::uint64_t apply_async(Pool& pool, Caller& caller, F f, Args... args) {
+    static std::uint64_t apply_async(Pool& pool, const Caller& caller, F f, Args... args) {
         auto result = pool.apply_async(std::move(f), std::move(args)...);
         return serve<ServedResult<decltype(result.get())>>(caller, std::move(result));
     }
     template <class F, class Item>
-    static std::uint64_t map_async(Pool& pool, Caller& caller, F f, std::vector<Item> items,
+    static std::uint64_t map_async(Pool& pool, const Caller& caller, F f, std::vector<Item> items,
                                    int chunksize) {
         auto result = pool.map_async(std::move(f), items, chunksize);
         return serve<ServedResult<decltype(result.get())>>(caller, std::move(result));
     }
     template <class F, class Item>
-    static std::uint64_t starmap_async(Pool& pool, Caller& caller, F f, std::vector<Item> items,
+    static std::uint64_t starmap_async(Pool& pool, const Caller& caller, F f, std::vector<Item> items,
                                        int chunksize) {
         auto result = pool.starmap_async(std::move(f), items, chunksize);
         return serve<ServedResult<decltype(result.get())>>(caller, std::move(result));
     }
     template <class F, class Item>
-    static std::uint64_t imap(Pool& pool, Caller& caller, F f, std::vector<Item> items,
+    static std::uint64_t imap(Pool& pool, const Caller& caller, F f, std::vector<Item> items,
                               int chunksize) {
         auto results = pool.imap(std::move(f), std::move(items), chunksize);
         return serve<ServedIterator<typename decltype(results)::value_type>>(caller, results);
     }
     template <class F, class Item>
-    static std::uint64_t imap_unordered(Pool& pool, Caller& caller, F f, std::vector<Item> items,
+    static std::uint64_t imap_unordered(Pool& pool, const Caller& caller, F f, std::vector<Item> items,
                                         int chunksize) {
         auto results = pool.imap_unordered(std::move(f), std::move(items), chunksize);
         return serve<ServedIterator<typename decltype(results)::value_type>>(caller, results);
@@ -309,12 +272,9 @@ public:
         return call<Pool, &M::processes>();
     }
 
-    explicit PoolProxy(std::shared_ptr<Reference> reference) noexcept
-        : BaseProxy(std::move(reference)) {}
+    using BaseProxy::BaseProxy;
 
 private:
-    friend struct pickle::HandleAccess;
-    explicit PoolProxy(pickle::Unread unread) noexcept : BaseProxy(unread) {}
 
     template <class Range>
     [[nodiscard]] static auto gather(Range&& items) {

@@ -6,9 +6,12 @@
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/managers/caller.hpp>
 #include <multiprocessing/managers/entry.hpp>
 #include <multiprocessing/managers/link.hpp>
+#include <multiprocessing/managers/local_link.hpp>
 #include <multiprocessing/managers/object.hpp>
+#include <multiprocessing/managers/remote_link.hpp>
 #include <multiprocessing/managers/server_state.hpp>
 #include <multiprocessing/pickle/handle.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
@@ -78,10 +81,12 @@ public:
 
     using travels_as_handle = void;
 
-protected:
+    // Managers make proxies, and messages do; derived classes inherit these.
     explicit BaseProxy(std::shared_ptr<Reference> reference) noexcept
         : reference_(std::move(reference)) {}
     explicit BaseProxy(pickle::Unread) noexcept {}
+
+protected:
     // No moves, as of all handles here.
     BaseProxy(const BaseProxy&) = default;
     BaseProxy& operator=(const BaseProxy&) = default;
@@ -149,12 +154,7 @@ public:
     template <class F, class... Args>
     auto apply(F f, const Args&... args) const;
 
-    explicit Proxy(std::shared_ptr<Reference> reference) noexcept
-        : BaseProxy(std::move(reference)) {}
-
-private:
-    friend struct pickle::HandleAccess;
-    explicit Proxy(pickle::Unread unread) noexcept : BaseProxy(unread) {}
+    using BaseProxy::BaseProxy;
 };
 
 /// Has this program's servers know functions that other programs call: nothing but that they are named
@@ -173,7 +173,7 @@ inline void Reference::save(pickle::OArchive& archive) const {
     if (Link* const to = Link::talking(); to != nullptr && to->server() == link_->server()) {
         archive.put(Way::borrowed);
     } else if (now.replying && now.server->id() == link_->server()) {
-        now.server->grant(now.caller->session(), object_);
+        now.caller->references().grant(now.caller->session(), object_);
         archive.put(Way::granted);
     } else {
         const std::uint64_t token = link_->lend(object_);
@@ -195,7 +195,7 @@ inline std::shared_ptr<Reference> Reference::load(pickle::IArchive& archive) {
         if (here == nullptr || here->id() != server) {
             throw UnpicklingError("the message holds a proxy that was meant for another server");
         }
-        here->grant(here->own_session(), object);
+        here->references().grant(here->references().own_session(), object);
         return std::make_shared<Reference>(local_link(*here), object);
     }
     if (way == Way::granted) {
@@ -213,7 +213,7 @@ inline std::shared_ptr<Reference> Reference::load(pickle::IArchive& archive) {
     pickle::load_value(archive, authkey);
     ServerState* const here = Executing::now().server;
     if (here != nullptr && here->id() == server) {
-        here->redeem(here->own_session(), token, object);
+        here->references().redeem(here->references().own_session(), token, object);
         return std::make_shared<Reference>(local_link(*here), object);
     }
     // As in Python: who has not been told the key has the process's.

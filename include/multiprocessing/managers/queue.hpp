@@ -7,6 +7,7 @@
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/managers/proxy.hpp>
 #include <multiprocessing/os/clock.hpp>
+#include <multiprocessing/queue_iterator.hpp>
 #include <multiprocessing/queues.hpp>
 #include <multiprocessing/timeout.hpp>
 
@@ -35,13 +36,13 @@ struct ServedQueue {
     explicit ServedQueue(multiprocessing::Queue<T> given) : queue(given) {}
     explicit ServedQueue(multiprocessing::JoinableQueue<T> given) : queue(given), joinable(given) {}
 
-    static bool put(ServedQueue& self, Caller& caller, const T& item, Timeout timeout) {
+    static bool put(ServedQueue& self, const Caller& caller, const T& item, Timeout timeout) {
         return caller.wait(timeout, [&](Timeout part) { return self.queue.try_put(item, part); });
     }
-    static void put_many(ServedQueue& self, Caller& caller, const std::vector<T>& items) {
+    static void put_many(ServedQueue& self, const Caller& caller, const std::vector<T>& items) {
         for (const T& item : items) static_cast<void>(put(self, caller, item, {}));
     }
-    static std::optional<T> get(ServedQueue& self, Caller& caller, Timeout timeout) {
+    static std::optional<T> get(ServedQueue& self, const Caller& caller, Timeout timeout) {
         std::optional<T> item;
         caller.wait(timeout, [&](Timeout part) {
             std::optional<T> got = self.queue.try_get(part);
@@ -50,7 +51,7 @@ struct ServedQueue {
         });
         return item;
     }
-    static std::vector<T> get_many(ServedQueue& self, Caller& caller, std::uint64_t most,
+    static std::vector<T> get_many(ServedQueue& self, const Caller& caller, std::uint64_t most,
                                    Timeout timeout) {
         std::vector<T> items;
         caller.wait(timeout, [&](Timeout part) {
@@ -63,7 +64,7 @@ struct ServedQueue {
     static bool full(ServedQueue& self) { return self.queue.full(); }
     static void shutdown(ServedQueue& self, bool immediate) { self.queue.shutdown(immediate); }
     static void task_done(ServedQueue& self) { joinable_of(self).task_done(); }
-    static bool join(ServedQueue& self, Caller& caller, Timeout timeout) {
+    static bool join(ServedQueue& self, const Caller& caller, Timeout timeout) {
         return caller.wait(timeout, [&](Timeout part) { return joinable_of(self).join(part); });
     }
 
@@ -145,31 +146,7 @@ public:
     }
 
     /// Takes items until the queue is shut down and drained.
-    class iterator {
-    public:
-        using value_type = T;
-        using difference_type = std::ptrdiff_t;
-        using iterator_concept = std::input_iterator_tag;
-
-        explicit iterator(QueueProxy queue) : queue_(std::move(queue)) { ++*this; }
-        [[nodiscard]] const T& operator*() const { return *item_; }
-        iterator& operator++() {
-            item_.reset();
-            try {
-                item_.emplace(queue_.get());
-            } catch (const ShutDown&) {
-            }
-            return *this;
-        }
-        void operator++(int) { ++*this; }
-        friend bool operator==(const iterator& it, std::default_sentinel_t) noexcept {
-            return !it.item_;
-        }
-
-    private:
-        QueueProxy queue_;
-        std::optional<T> item_;
-    };
+    using iterator = QueueIterator<QueueProxy>;
     [[nodiscard]] iterator begin() const { return iterator(*this); }
     [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 
@@ -180,14 +157,9 @@ public:
                &Served::join>();
     }
 
-    explicit QueueProxy(std::shared_ptr<Reference> reference) noexcept
-        : BaseProxy(std::move(reference)) {}
-
-protected:
-    explicit QueueProxy(pickle::Unread unread) noexcept : BaseProxy(unread) {}
+    using BaseProxy::BaseProxy;
 
 private:
-    friend struct pickle::HandleAccess;
     void put_until(const T& item, Timeout timeout) const {
         if (!try_put(item, timeout)) throw Full("QueueProxy.put(): the managed queue is full");
     }
@@ -212,10 +184,6 @@ public:
     bool join(Timeout timeout = {}) const {
         return this->template call_waiting<Served, &Served::join>(timeout, timeout);
     }
-
-private:
-    friend struct pickle::HandleAccess;
-    explicit JoinableQueueProxy(pickle::Unread unread) noexcept : QueueProxy<T>(unread) {}
 };
 
 }  // namespace multiprocessing::managers

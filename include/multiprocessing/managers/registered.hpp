@@ -102,7 +102,7 @@ std::shared_ptr<Object> make_registered(const F& factory) {
 /// A factory under its name, which may travel to the server's process.
 struct Registered {
     std::string name;
-    runtime::Job<std::shared_ptr<Object>> factory;
+    runtime::Thunk<std::shared_ptr<Object>> factory;
 
     template <class Archive>
     void serialize(Archive& archive, unsigned) {

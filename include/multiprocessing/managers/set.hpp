@@ -167,12 +167,7 @@ public:
                &Methods::isdisjoint>();
     }
 
-    explicit SetProxy(std::shared_ptr<Reference> reference) noexcept
-        : BaseProxy(std::move(reference)) {}
-
-private:
-    friend struct pickle::HandleAccess;
-    explicit SetProxy(pickle::Unread unread) noexcept : BaseProxy(unread) {}
+    using BaseProxy::BaseProxy;
 };
 
 }  // namespace multiprocessing::managers

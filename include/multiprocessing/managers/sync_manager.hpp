@@ -198,9 +198,8 @@ private:
         static void run(Call& call) {
             using Served = ServedQueue<typename Q::value_type>;
             const int maxsize = call.in.get<int>();
-            call.out.put(call.server.add(
-                call.caller.session(),
-                std::make_shared<Managed<Served>>(std::in_place, Q(maxsize))));
+            call.out.put(
+                call.caller.give(std::make_shared<Managed<Served>>(std::in_place, Q(maxsize))));
         }
     };
     struct MakePool {
@@ -209,8 +208,7 @@ private:
             pickle::load_value(call.in, options.processes);
             pickle::load_value(call.in, options.initializer);
             pickle::load_value(call.in, options.maxtasksperchild);
-            call.out.put(call.server.add(
-                call.caller.session(),
+            call.out.put(call.caller.give(
                 std::make_shared<Managed<multiprocessing::Pool>>(std::in_place, std::move(options))));
         }
     };

@@ -103,12 +103,7 @@ public:
         return call<S, &S::names>();
     }
 
-    explicit NamespaceProxy(std::shared_ptr<Reference> reference) noexcept
-        : BaseProxy(std::move(reference)) {}
-
-private:
-    friend struct pickle::HandleAccess;
-    explicit NamespaceProxy(pickle::Unread unread) noexcept : BaseProxy(unread) {}
+    using BaseProxy::BaseProxy;
 };
 
 /// One value in the server.
@@ -167,12 +162,7 @@ public:
                       F, typename signature::Travelling<const Args&>::type...>>(f, args...);
     }
 
-    explicit ValueProxy(std::shared_ptr<Reference> reference) noexcept
-        : BaseProxy(std::move(reference)) {}
-
-private:
-    friend struct pickle::HandleAccess;
-    explicit ValueProxy(pickle::Unread unread) noexcept : BaseProxy(unread) {}
+    using BaseProxy::BaseProxy;
 };
 
 /// Elements whose number does not change.
@@ -257,13 +247,10 @@ public:
     [[nodiscard]] iterator begin() const { return iterator(copy()); }
     [[nodiscard]] iterator end() const { return iterator(); }
 
-    explicit ArrayProxy(std::shared_ptr<Reference> reference) noexcept
-        : BaseProxy(std::move(reference)) {}
+    using BaseProxy::BaseProxy;
 
 private:
     friend Item;
-    friend struct pickle::HandleAccess;
-    explicit ArrayProxy(pickle::Unread unread) noexcept : BaseProxy(unread) {}
     template <class X>
     void add_to(Index index, const X& x) const {
         this->template call<Held, &Held::template add<X>>(index, x);

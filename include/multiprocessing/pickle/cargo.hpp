@@ -21,9 +21,11 @@ namespace multiprocessing::pickle {
 /// everything unless `ship()` was called, on the receiving side what was not taken.
 class Cargo {
 public:
-    /// A message to be written. `carrier` is named when something cannot travel in it.
-    explicit Cargo(bool carries_descriptors = false, const char* carrier = "this carrier") noexcept
-        : carrier_(carrier), carries_descriptors_(carries_descriptors) {}
+    /// A message to be written. `carrier` is named when something cannot travel in it; `stays_here` says
+    /// that no other machine can see it.
+    explicit Cargo(bool carries_descriptors = false, const char* carrier = "this carrier",
+                   bool stays_here = true) noexcept
+        : carrier_(carrier), carries_descriptors_(carries_descriptors), stays_here_(stays_here) {}
     /// A message to be read, with the tickets that came with it, wherever they lie, and its
     /// descriptors.
     explicit Cargo(std::span<shm::Ticket> arrived, std::vector<os::Fd> descriptors = {}) noexcept
@@ -64,9 +66,7 @@ public:
         return numbers;
     }
     [[nodiscard]] bool carries_descriptors() const noexcept { return carries_descriptors_; }
-    /// Whether no other machine can see the message.
     [[nodiscard]] bool stays_here() const noexcept { return stays_here_; }
-    void set_leaves_machine() noexcept { stays_here_ = false; }
     [[nodiscard]] bool empty() const noexcept { return tickets_.empty() && descriptors_.empty(); }
     /// The tickets are the receiver's now; the descriptors are still to be delivered.
     void ship_tickets() noexcept { tickets_.clear(); }
@@ -74,6 +74,16 @@ public:
     void ship() noexcept {
         shipped_ = true;
         descriptors_.clear();
+    }
+
+    /// All that was taken along, for a reader in this process.
+    struct Delivered {
+        std::vector<shm::Ticket> tickets;
+        std::vector<os::Fd> descriptors;
+    };
+    [[nodiscard]] Delivered deliver() noexcept {
+        shipped_ = true;
+        return {std::move(tickets_), std::move(descriptors_)};
     }
 
     // The receiving side.

@@ -157,8 +157,8 @@ inline Registry::Registry() {
     add_all<ProcessError, BufferTooShort, AuthenticationError, TimeoutError, TaskTimeoutError,
             WorkerLostError, BrokenExecutor, BrokenProcessPool, BrokenThreadPool, SystemExit,
             CancelledError, InvalidStateError, Empty, Full, ShutDown, BrokenBarrierError,
-            BrokenHeapError, EOFError, StopIteration, KeyError, ValueError, AssertionError, PicklingError,
-            UnpicklingError, RemoteError>();
+            BrokenHeapError, EOFError, StopIteration, KeyError, ValueError, AssertionError,
+            PicklingError, UnpicklingError, RemoteError>();
 }
 
 template <class E>

@@ -17,16 +17,16 @@
 
 namespace multiprocessing::runtime {
 
-/// Nothing, or something to run that gives an R. Copies share the callable. *Fork and spawn*: forked children have
-/// it, whatever it is; to a spawned one it must travel, or PicklingError is thrown. A null function
-/// is a ValueError.
+/// Nothing, or something to run that gives an R. Copies share the callable. *Fork and spawn*: forked
+/// children have it, whatever it is; to a spawned one it must travel, or PicklingError is thrown. A null
+/// function is a ValueError.
 template <class R>
-class Job {
+class Thunk {
 public:
-    Job() = default;
+    Thunk() = default;
     template <class F>
-        requires std::invocable<std::decay_t<F>&> && (!std::same_as<std::decay_t<F>, Job>)
-    Job(F&& f) {
+        requires std::invocable<std::decay_t<F>&> && (!std::same_as<std::decay_t<F>, Thunk>)
+    Thunk(F&& f) {
         if (pickle::is_null_callable(f)) {
             throw ValueError("a null " + pickle::type_name<std::decay_t<F>>() +
                              " was given to be run: give a function, or leave it out");
@@ -58,7 +58,7 @@ public:
 
 private:
     friend struct pickle::HandleAccess;
-    explicit Job(pickle::Unread) noexcept {}
+    explicit Thunk(pickle::Unread) noexcept {}
     void save_handle(pickle::OArchive& archive) const { save(archive); }
     void load_handle(pickle::IArchive& archive) { load(archive); }
 
@@ -106,6 +106,6 @@ private:
     std::shared_ptr<Callable> callable_;
 };
 
-using Action = Job<void>;
+using Action = Thunk<void>;
 
 }  // namespace multiprocessing::runtime

@@ -115,7 +115,7 @@ public:
 
     [[nodiscard]] bool is_null() const noexcept { return pickle::is_null_callable(f_); }
     void run() override { invoke_kept(f_, args_); }
-    void save(pickle::OArchive& archive) const override;
+    inline void save(pickle::OArchive& archive) const override;
 
 private:
     static std::unique_ptr<Target> load(pickle::IArchive& archive) {

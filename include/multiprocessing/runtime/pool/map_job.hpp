@@ -93,8 +93,8 @@ public:
 
     // The pool's side.
 
-    void array(std::uint64_t item, const std::byte* array, std::uint32_t from,
-               std::uint32_t count) override;
+    inline void array(std::uint64_t item, const std::byte* array, std::uint32_t from,
+                      std::uint32_t count) override;
     void put(std::uint64_t item, R value) override {
         this->show_more(1);
         const std::lock_guard lock(mutex_);
