@@ -21,6 +21,7 @@
 #include <multiprocessing/python/value.hpp>
 #include <multiprocessing/python/view.hpp>
 #include <multiprocessing/python/writer.hpp>
+#include <multiprocessing/runtime/object_message.hpp>
 
 #include <cstddef>
 #include <span>
@@ -114,7 +115,13 @@ void Connection::send_python(const T& object) const {
 }
 template <class T>
 T Connection::recv_python() const {
-    return python::loads<T>(recv_bytes());
+    const bytes message = recv_bytes();
+    try {
+        return python::loads<T>(message);
+    } catch (const UnpicklingError&) {
+        runtime::check_for_challenge(message);
+        throw;
+    }
 }
 
 }  // namespace multiprocessing

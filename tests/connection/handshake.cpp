@@ -3,6 +3,7 @@
 // The handshake between a Listener and a Client, and with those who have no key: who lie, say nothing,
 // leave, and come in crowds.
 #include <multiprocessing/connection.hpp>
+#include <multiprocessing/python.hpp>
 
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/process.hpp>
@@ -135,6 +136,12 @@ TEST_CASE("a key on the listener's side alone", "[connection][listener]") {
     hear_when_ready(listener);
     serve_one(listener);
     CHECK_THROWS_AS(silent.recv<int>(), mp::UnpicklingError);
+    const auto told = Client(listener.address());
+    hear_when_ready(listener);
+    CHECK_THROWS_WITH(told.recv<std::string>(), ContainsSubstring(".authkey"));
+    const auto python = Client(listener.address());
+    hear_when_ready(listener);
+    CHECK_THROWS_WITH(python.recv_python<int>(), ContainsSubstring(".authkey"));
     listener.close();
     CHECK_THROWS_AS(silent.recv<int>(), mp::EOFError);
 }

@@ -7,9 +7,11 @@
 #include "support/catch.hpp"
 #include "support/outcome.hpp"
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <unordered_map>
@@ -66,11 +68,41 @@ TEST_CASE("a key that a managed dict does not have is a KeyError that names it",
     CHECK_THROWS_AS(d.at("x"), mp::KeyError);
     CHECK_THROWS_AS(d.at("x"), std::out_of_range);
     CHECK_THROWS_WITH(d["x"].get(), ContainsSubstring("'x'"));
+    CHECK_THROWS_WITH(manager.set<int>().remove(3), ContainsSubstring("'3'"));
+    CHECK_THROWS_WITH(manager.list<int>().index(7), ContainsSubstring("'7'"));
+    const auto by_list = manager.dict<std::vector<int>, int>();
+    CHECK_THROWS_WITH(by_list.at({1}), ContainsSubstring("no such key:"));
     CHECK_THROWS_AS(d.pop("x"), mp::KeyError);
     CHECK_THROWS_AS(d.popitem(), mp::KeyError);
     CHECK_THROWS_AS(d["x"] += 1, mp::KeyError);
     CHECK_THROWS_AS(d.apply("x", [](int& n) { return ++n; }), mp::KeyError);
     CHECK(d.empty());
+}
+
+TEST_CASE("what is added to a managed value may be of another type", "[managers]") {
+    const auto manager = mp::Manager();
+    const auto text = manager.dict<std::string, std::string>({{"a", "b"}});
+    text["a"] += "c";
+    text["a"] += 'd';
+    CHECK(text["a"] == "bcd");
+    const auto numbers = manager.list<double>({1});
+    numbers[0] += 1;
+    numbers[0] -= 0.5F;
+    CHECK(numbers[0] == 1.5);
+    const auto bytes = manager.list<std::int8_t>({100});
+    bytes[0] -= 200L;
+    CHECK(bytes[0] == -100);
+    CHECK(-100L == bytes[0]);
+    CHECK(bytes[0] == bytes[-1]);
+}
+
+TEST_CASE("a proxy is printed as what it is a proxy of", "[managers]") {
+    const auto manager = mp::Manager();
+    std::ostringstream out;
+    out << manager.Lock() << manager.list<int>();
+    CHECK_THAT(out.str(), ContainsSubstring("proxy of object 1 ") &&
+                              ContainsSubstring("proxy of object 2 ") &&
+                              ContainsSubstring(manager.address().str()));
 }
 
 TEST_CASE("what several clients change at the same time is changed by all", "[managers]") {
@@ -162,7 +194,8 @@ TEST_CASE("a managed Namespace knows the types of its attributes", "[managers]")
     CHECK(ns.get<std::vector<int>>("list") == std::vector{1, 2});
     CHECK_THROWS_AS(ns.get<double>("x"), mp::UnpicklingError);
     CHECK_THROWS_WITH(ns.get<double>("x"),
-                      ContainsSubstring("double") && ContainsSubstring("int"));
+                      ContainsSubstring("double") && ContainsSubstring("int") &&
+                          ContainsSubstring("'x'"));
     CHECK_THROWS_AS(ns.get<int>("y"), mp::KeyError);
     CHECK(ns.get<int>("y", 7) == 7);
     CHECK_THROWS_AS(ns.erase("y"), mp::KeyError);

@@ -15,12 +15,15 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
+
+#include <unistd.h>
 
 namespace mp = multiprocessing;
 using Catch::Matchers::ContainsSubstring;
@@ -192,6 +195,14 @@ TEST_CASE("a server whose object does not come back is ended by force", "[manage
     CHECK_FALSE(manager.process()->is_alive());
 }
 
+TEST_CASE("a server that takes no signal but the last is killed", "[managers]") {
+    const SyncManager manager({.shutdown_timeout = 0.1});
+    manager.start();
+    ::kill(*manager.process()->pid(), SIGSTOP);
+    manager.shutdown();
+    CHECK(manager.process()->exitcode() == -SIGKILL);
+}
+
 TEST_CASE("a server that does not answer is a TimeoutError where a time was given", "[managers]") {
     const SyncManager manager({.shutdown_timeout = 0.2, .timeout = 0.2});
     manager.start();
@@ -202,6 +213,8 @@ TEST_CASE("a server that does not answer is a TimeoutError where a time was give
     REQUIRE(eventually([&] { return is_stopped(*manager.process()->pid()); }));
     CHECK_THROWS_AS(list.append(2), mp::TimeoutError);
     CHECK_THROWS_AS(list.append(3), mp::TimeoutError);
+    const std::vector<int> more(std::size_t{1} << 20);  // than a socket takes
+    CHECK_THROWS_AS(list.extend(more), mp::TimeoutError);
     ::kill(*manager.process()->pid(), SIGCONT);
     CHECK(eventually([&] {
         try {
@@ -211,6 +224,27 @@ TEST_CASE("a server that does not answer is a TimeoutError where a time was give
         }
     }));
     manager.shutdown();
+}
+
+TEST_CASE("half an answer is a TimeoutError where a time was given", "[managers]") {
+    const mp::connection::Listener listener({.authkey = "key"});
+    std::thread serving([&] {
+        const mp::Connection line = listener.accept();
+        static_cast<void>(line.recv_bytes());
+        // That there is a value, the server's number, and no shared objects beside it.
+        line.send_bytes(std::string(1 + 8 + 4, '\0'));
+        static_cast<void>(line.recv_bytes());
+        const std::string half("\0\0\0\x64only this", 13);  // of a hundred
+        REQUIRE(::write(line.fileno(), half.data(), half.size()) == std::ssize(half));
+        CHECK_THROWS_AS(line.recv_bytes(), mp::EOFError);
+    });
+    {
+        const BaseManager manager(
+            {.address = listener.address(), .authkey = "key", .timeout = 0.2});
+        manager.connect();
+        CHECK_THROWS_AS(manager.number_of_objects(), mp::TimeoutError);
+    }
+    serving.join();
 }
 
 TEST_CASE("SIGINT does not end a manager", "[managers]") {

@@ -26,6 +26,13 @@ using support::eventually;
 
 namespace {
 
+struct Slow {
+    void wait(mp::Event inside, mp::Event go) {
+        inside.set();
+        go.wait(20);
+    }
+};
+
 /// A child that takes the lock, says so, and is killed with it.
 template <class L>
 void take_and_die(const L& lock) {
@@ -135,6 +142,26 @@ TEST_CASE("the locks of a client that is killed are abandoned", "[managers][cras
     const SemaphoreProxy signal = manager.Semaphore(1);
     take_and_die(signal);  // it may have been a signal that was taken
     CHECK_FALSE(signal.acquire(0.3));
+}
+
+TEST_CASE("a client's locks are abandoned though a call of its goes on", "[managers][crash]") {
+    const auto manager = mp::Manager();
+    const LockProxy lock = manager.Lock();
+    const auto slow = manager.create<Slow>();
+    const mp::Event inside;
+    const mp::Event go;
+    const mp::Process client([lock, slow, inside, go] {
+        lock.acquire();
+        slow.call<&Slow::wait>(inside, go);
+    });
+    client.start();
+    REQUIRE(inside.wait(20));
+    CHECK(manager.number_of_objects() == 2);
+    client.kill();
+    CHECK(ended(client) == -SIGKILL);
+    CHECK(lock.acquire(20));
+    CHECK(lock.abandoned());
+    go.set();
 }
 
 TEST_CASE("who is killed while it waits for a managed lock does not get it", "[managers][crash]") {

@@ -94,6 +94,12 @@ struct Summing {
     }
 };
 
+struct Keeper {
+    void keep(mp::Event event) { events.append(event); }
+    void set_first() { events.at(0).set(); }
+    ListProxy<mp::Event> events;
+};
+
 struct Selfish {
     std::optional<Proxy<Selfish>> self;
     int depth = 0;
@@ -304,11 +310,16 @@ TEST_CASE("a forked child has its parent's proxies, whatever becomes of them the
         child.emplace([witness, go, answers] {
             if (!go.wait(20)) mp::exit(3);
             answers.put(witness.call<&Witness::answer>());
+            const mp::Process grandchild(
+                [witness, answers] { answers.put(witness.call<&Witness::answer>()); });
+            grandchild.start();
+            mp::exit(support::ended(grandchild));
         });
         child->start();  // which ends what the parent has for it
     }
     CHECK(manager.number_of_objects() == 1);  // the child's
     go.set();
+    CHECK(answers.get(20) == 42);
     CHECK(answers.get(20) == 42);
     CHECK(support::ended(*child) == 0);
     CHECK(ended.wait(20));
@@ -337,6 +348,13 @@ TEST_CASE("managed objects use each other and themselves", "[managers]") {
     selfish.call<&Selfish::know>(selfish);
     CHECK(selfish.call<&Selfish::dive>(5) == 6);
     selfish.call<&Selfish::forget>();
+    // With handles of what processes share, there and back.
+    const mp::Event event;
+    const auto events = manager.list<mp::Event>();
+    const auto keeper = manager.create<Keeper>(events);
+    keeper.call<&Keeper::keep>(event);
+    keeper.call<&Keeper::set_first>();
+    CHECK(event.is_set());
 }
 
 TEST_CASE("threads call at the same time, each with a connection to itself", "[managers]") {

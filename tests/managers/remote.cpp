@@ -185,6 +185,31 @@ TEST_CASE("registered objects are made once, in the server, and shared by all", 
     CHECK_THROWS_AS(client.object<Counter>("failing"), mp::Empty);
 }
 
+TEST_CASE("locks and events are registered as what they are", "[managers][remote]") {
+    const BaseManager manager({.authkey = key});
+    manager.register_object("lock", [] { return mp::Lock(); });
+    manager.register_object("rlock", [] { return mp::RLock(); });
+    manager.register_object("semaphore", [] { return mp::Semaphore(2); });
+    manager.register_object("bounded", [] { return mp::BoundedSemaphore(3); });
+    manager.register_object("event", [] { return mp::Event(); });
+    manager.start();
+    const BaseManager client = connected(manager.address());
+    const auto lock = manager.object<mp::Lock>("lock");
+    const auto rlock = manager.object<mp::RLock>("rlock");
+    const auto semaphore = manager.object<mp::Semaphore>("semaphore");
+    const std::scoped_lock all(lock, rlock, semaphore);
+    CHECK_FALSE(client.object<mp::Lock>("lock").acquire(0));
+    CHECK(rlock.acquire(0));
+    rlock.release();
+    CHECK(client.object<mp::Semaphore>("semaphore").get_value() == 1);
+    const auto bounded = client.object<mp::BoundedSemaphore>("bounded");
+    CHECK(bounded.get_value() == 3);
+    CHECK_THROWS_AS(bounded.release(), mp::ValueError);
+    client.object<mp::Event>("event").set();
+    CHECK(manager.object<mp::Event>("event").wait(20));
+    CHECK_THROWS_AS(client.object<mp::Event>("lock"), mp::ValueError);
+}
+
 TEST_CASE("a server in this process shares objects with its clients", "[managers][remote]") {
     const BaseManager manager({.address = Address("127.0.0.1", 0), .authkey = key});
     const auto counter = std::make_shared<Counter>(1);
@@ -221,13 +246,18 @@ TEST_CASE("another program that was built from the same source is a client", "[m
     const BaseManager manager({.address = Address("127.0.0.1", 0), .authkey = key});
     manager.register_object("shared", [] { return remote::Shared(); });
     manager.register_object("words", [] { return std::map<std::string, int>(); });
+    manager.register_object("lock", [] { return mp::Lock(); });
     mp::managers::expose<remote::Shared, &remote::Shared::join>();
     manager.start();
     const auto ran = support::run_program(
         {REMOTE_CLIENT, std::to_string(manager.address().port()), key.str()});
     INFO(ran.err);
     CHECK(ran.exitcode == 0);
-    CHECK(ran.out == "joined: ab\nno such function: expose\n");
+    CHECK(ran.out == "joined: ab\nab\ncd\n"
+                     "mp::managers::expose<remote::Shared, &remote::Shared::unnamed>()\n"
+                     "mp::managers::expose<remote::Shared, &remote::Shared::unnamed>()\n"
+                     "mp::managers::expose_creation<remote::Shared>()\n");
     CHECK(manager.object<std::map<std::string, int>>("words").copy() ==
-          std::map<std::string, int>{{"from afar", 2}});
+          std::map<std::string, int>{{"from afar", 3}});
+    CHECK_FALSE(manager.object<mp::Lock>("lock").abandoned());
 }

@@ -4,6 +4,7 @@
 #include <multiprocessing/os/socket.hpp>
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -52,6 +53,20 @@ TEST_CASE("a peer that is gone is told, not signalled", "[os][socket]") {
     } catch (const std::system_error& error) {
         CHECK(error.code() == std::errc::broken_pipe);
     }
+}
+
+TEST_CASE("a peer that takes nothing is given up at a deadline", "[os][socket]") {
+    const auto kind = GENERATE(os::SocketKind::messages, os::SocketKind::stream);
+    auto [ours, theirs] = os::socket_pair(kind);
+    std::vector<char> bytes(std::size_t{1} << 14);
+    const auto fill = [&, socket = ours.get()] {
+        for (;;) {
+            ::iovec part{bytes.data(), bytes.size()};
+            os::send_all(socket, {&part, 1}, {},
+                         os::Deadline::after(std::chrono::milliseconds(10)));
+        }
+    };
+    CHECK_THROWS_AS(fill(), multiprocessing::TimeoutError);
 }
 
 TEST_CASE("a connection that was shut down still has what was sent before", "[os][socket]") {

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // `BaseManager`: a server of objects, started as a process, or run by this one, or connected to from
-// anywhere. Answers Python's `managers.BaseManager` and `Server`.
+// anywhere. Answers Python's `managers.BaseManager`.
 #pragma once
 
 #include <multiprocessing/bytes.hpp>
 #include <multiprocessing/connection/address.hpp>
-#include <multiprocessing/connection/listener.hpp>
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/managers/creation.hpp>
 #include <multiprocessing/managers/link.hpp>
 #include <multiprocessing/managers/proxy.hpp>
 #include <multiprocessing/managers/registered.hpp>
 #include <multiprocessing/managers/remote_link.hpp>
+#include <multiprocessing/managers/server.hpp>
 #include <multiprocessing/managers/server_process.hpp>
-#include <multiprocessing/managers/server_state.hpp>
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/pickle.hpp>
 #include <multiprocessing/process.hpp>
@@ -22,17 +21,15 @@
 #include <multiprocessing/runtime/start_method.hpp>
 #include <multiprocessing/timeout.hpp>
 
-#include <chrono>
+#include <cerrno>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -53,22 +50,6 @@ struct BaseManagerOptions {
     /// thrown. Python has none. That a network has lost the server is found out within half a minute
     /// in any case.
     Timeout timeout = {};
-};
-
-/// A server that this process runs itself. A handle. *Python*: `managers.Server`.
-class Server {
-public:
-    /// Serves until `stop()`, by a client's or this process's call, in as many threads as there are
-    /// connections. *Blocks* until then.
-    void serve_forever() const;
-    void stop() const noexcept { state_->stop(); }
-    [[nodiscard]] const connection::Address& address() const noexcept { return state_->address(); }
-    [[nodiscard]] const connection::Listener& listener() const noexcept { return state_->listener(); }
-
-private:
-    friend class BaseManager;
-    explicit Server(std::shared_ptr<ServerState> state) : state_(std::move(state)) {}
-    std::shared_ptr<ServerState> state_;
 };
 
 /// A manager of objects that processes use by proxies, on this machine or on others.
@@ -190,12 +171,6 @@ private:
     [[nodiscard]] LinkPointer link() const;
     [[nodiscard]] bytes authkey() const;
     void check_initial(const char* call) const;
-    [[nodiscard]] static std::shared_ptr<ServerState> open(
-        const std::optional<connection::Address>& address, const bytes& authkey,
-        const std::vector<Registered>& registered);
-    static void serve(const Connection& line, const std::optional<connection::Address>& address,
-                      const bytes& authkey, const std::vector<Registered>& registered,
-                      const runtime::Action& initializer);
 
     std::shared_ptr<State> state_;
 };
@@ -208,43 +183,6 @@ void expose_creation() {
 }
 
 // ---------------------------------------------------------------------------------------------------
-
-inline void Server::serve_forever() const {
-    state_->serve();
-    state_->finish(os::Deadline::after(std::chrono::seconds(1)));
-}
-
-inline std::shared_ptr<ServerState> BaseManager::open(
-    const std::optional<connection::Address>& address, const bytes& authkey,
-    const std::vector<Registered>& registered) {
-    Factories factories;
-    for (const Registered& each : registered) factories.emplace(each.name, each.factory);
-    const connection::ListenerOptions options{.backlog = 128, .authkey = authkey};
-    return std::make_shared<ServerState>(address ? connection::Listener(*address, options)
-                                                 : connection::Listener(options),
-                                         std::move(factories));
-}
-
-inline void BaseManager::serve(const Connection& connection,
-                               const std::optional<connection::Address>& address,
-                               const bytes& authkey, const std::vector<Registered>& registered,
-                               const runtime::Action& initializer) {
-    const ServerLine line(connection);
-    ServerLine::begin(initializer);
-    std::shared_ptr<ServerState> state;
-    try {
-        state = open(address, authkey, registered);
-    } catch (...) {
-        line.failed(std::current_exception());
-        return;
-    }
-    line.ready(pickle::dumps(state->address()));
-    std::thread accepting([&] { state->serve(); });
-    line.wait_for_end(state->stopped().get());
-    state->stop();
-    accepting.join();
-    state->finish(os::Deadline::after(std::chrono::milliseconds(500)));
-}
 
 inline void BaseManager::check_initial(const char* call) const {
     switch (state_->status) {
@@ -264,7 +202,7 @@ inline void BaseManager::start(runtime::Action initializer) const {
     check_initial("BaseManager.start");
     const bytes key = authkey();
     state_->server.emplace("Manager", state_->options.ctx, state_->options.shutdown_timeout, [] {},
-                           &BaseManager::serve, state_->options.address, key, state_->registered,
+                           &serve_as_process, state_->options.address, key, state_->registered,
                            initializer);
     state_->options.address = pickle::loads<connection::Address>(state_->server->word());
     state_->status = Status::started;
@@ -285,7 +223,7 @@ inline void BaseManager::connect() const {
 inline Server BaseManager::get_server() const {
     const std::scoped_lock lock(state_->mutex);
     check_initial("BaseManager.get_server");
-    return Server(open(state_->options.address, authkey(), state_->registered));
+    return Server(state_->options.address, authkey(), state_->registered);
 }
 
 inline LinkPointer BaseManager::link() const {
@@ -389,7 +327,7 @@ template <class P, class Work, class Write>
 P BaseManager::make_by(Write write) const {
     const LinkPointer way = link();
     Exchange exchange(*way, Request::create);
-    exchange.out().put(Entry<Work>::name());
+    exchange.put_entry<Work>();
     pickle::while_pickling([&] { write(exchange.out()); });
     const auto object = exchange.number<std::uint64_t>();
     return P(std::make_shared<Reference>(way, object));

@@ -21,9 +21,6 @@
 
 namespace multiprocessing::managers {
 
-/// Thrown in a call whose client has gone, or whose server is to end: there is nobody to tell.
-struct NobodyIsWaiting {};
-
 /// Who a call is made for.
 class Caller {
 public:

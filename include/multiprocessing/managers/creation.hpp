@@ -31,7 +31,7 @@ struct Creation {
 
 private:
     static T make(Args&... args) {
-        static_assert(std::constructible_from<T, Args&&...> || std::is_aggregate_v<T>,
+        static_assert(std::constructible_from<T, Args&&...> || requires { T{std::move(args)...}; },
                       "the managed object's class has no constructor for these arguments");
         if constexpr (std::constructible_from<T, Args&&...>) {
             return T(std::move(args)...);

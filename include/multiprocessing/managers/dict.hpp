@@ -202,6 +202,12 @@ public:
                &Methods::take, &Methods::popitem, &Methods::erase, &Methods::setdefault,
                &Methods::update, &Methods::keys, &Methods::values, &Methods::items, &Methods::size,
                &Methods::clear, &Methods::copy, &Methods::get_many>();
+        if constexpr (requires(V& value, const V& x) { value += x; }) {
+            expose<Dict, &Methods::template add<V>>();
+        }
+        if constexpr (requires(V& value, const V& x) { value -= x; }) {
+            expose<Dict, &Methods::template subtract<V>>();
+        }
     }
 
     using BaseProxy::BaseProxy;

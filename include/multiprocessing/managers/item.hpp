@@ -3,12 +3,25 @@
 // What `d["key"]` and `l[3]` are of a proxy: reading reads from the server, assigning sets there.
 #pragma once
 
+#include <multiprocessing/managers/object.hpp>
+
 #include <concepts>
 #include <memory>
 #include <ostream>
+#include <type_traits>
 #include <utility>
 
 namespace multiprocessing::managers {
+
+/// As what the right side of `+=` travels: as a V where that makes no difference, for which servers of
+/// other programs have the function.
+template <class V, class X>
+struct Addend : signature::Travelling<const X&> {};
+template <class V, std::integral X>
+    requires(std::floating_point<V> || (std::integral<V> && !std::same_as<V, bool>))
+struct Addend<V, X> {
+    using type = V;
+};
 
 /// An element of a proxy P, which has at(key), set(key, value), and for friends add_to(key, x) and
 /// subtract_from(key, x).
@@ -40,18 +53,29 @@ public:
     template <class X>
         requires requires(V& v, const X& x) { v += x; }
     const Item& operator+=(const X& x) const {
-        proxy_.add_to(key_, x);
+        proxy_.add_to(key_, static_cast<typename Addend<V, X>::type>(x));
         return *this;
     }
     template <class X>
         requires requires(V& v, const X& x) { v -= x; }
     const Item& operator-=(const X& x) const {
-        proxy_.subtract_from(key_, x);
+        proxy_.subtract_from(key_, static_cast<typename Addend<V, X>::type>(x));
         return *this;
     }
     friend bool operator==(const Item& a, const V& b)
         requires std::equality_comparable<V>
     {
+        return a.get() == b;
+    }
+    friend bool operator==(const Item& a, const Item& b)
+        requires std::equality_comparable<V>
+    {
+        return a.get() == b.get();
+    }
+    /// Numbers of other types: else the conversions would be ambiguous.
+    template <class X>
+        requires(std::is_arithmetic_v<V> && std::is_arithmetic_v<X> && !std::same_as<X, V>)
+    friend bool operator==(const Item& a, X b) {
         return a.get() == b;
     }
     friend std::ostream& operator<<(std::ostream& out, const Item& item)

@@ -6,12 +6,14 @@
 #include <multiprocessing/bytes.hpp>
 #include <multiprocessing/connection/address.hpp>
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/managers/entry.hpp>
 #include <multiprocessing/managers/protocol.hpp>
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/pickle/archive.hpp>
 #include <multiprocessing/pickle/buffer.hpp>
 #include <multiprocessing/pickle/exception.hpp>
 #include <multiprocessing/pickle/message.hpp>
+#include <multiprocessing/pickle/type_name.hpp>
 #include <multiprocessing/runtime/object_message.hpp>
 #include <multiprocessing/shm/ref.hpp>
 #include <multiprocessing/timeout.hpp>
@@ -23,6 +25,9 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -108,6 +113,12 @@ public:
     }
 
     [[nodiscard]] pickle::OArchive& out() noexcept { return out_; }
+    /// The entry that is asked for, which a server that has it not is to expose as that one.
+    template <class Work, class Exposed = Work>
+    void put_entry() {
+        out_.put(Entry<Work>::name());
+        exposed_ = &pickle::type_name<Exposed>;
+    }
     pickle::IArchive& answer(Patience patience = 0);
     /// The value that the reply consists of. Throws UnpicklingError where it is none.
     template <class T>
@@ -121,6 +132,8 @@ public:
     }
 
 private:
+    [[noreturn]] void throw_no_entry() const;
+
     Link& link_;
     const Link::Talking talking_;
     pickle::Scratch request_;
@@ -128,6 +141,7 @@ private:
     pickle::OArchive out_;
     Link::Answer answer_;
     std::optional<pickle::IArchive> in_;
+    const std::string& (*exposed_)() = nullptr;
 };
 
 inline pickle::IArchive& Exchange::answer(Patience patience) {
@@ -139,7 +153,27 @@ inline pickle::IArchive& Exchange::answer(Patience patience) {
     if (answer_.body.front() == static_cast<std::byte>(Reply::exception)) {
         std::rethrow_exception(pickle::load_exception(answer_.body.subspan(1)));
     }
+    if (answer_.body.front() == static_cast<std::byte>(Reply::no_entry)) throw_no_entry();
     return in_.emplace(answer_.body.subspan(1), answer_.cargo);
+}
+
+inline void Exchange::throw_no_entry() const {
+    // `Method<T, &T::f>` is exposed by `expose<T, &T::f>()`, and `Creation<T, Args...>` likewise.
+    const std::string call = exposed_ == nullptr ? "one" : (*exposed_)();
+    std::string way_out = ": " + call;
+    for (const auto& [entry, by] :
+         {std::pair<std::string_view, std::string_view>{"Method<", "expose<"},
+          {"Creation<", "expose_creation<"}}) {
+        const std::string begin = "multiprocessing::managers::" + std::string(entry);
+        if (call.starts_with(begin)) {
+            way_out =
+                ", or to name it: mp::managers::" + std::string(by) + call.substr(begin.size()) + "()";
+        }
+    }
+    throw std::runtime_error("the program of the manager's server has no such function of a managed object. "
+                             "Where client and server are different programs, the server's is to call "
+                             "it somewhere" +
+                             way_out);
 }
 
 inline std::uint64_t Link::lend(std::uint64_t object) {

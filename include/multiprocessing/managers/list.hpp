@@ -94,7 +94,7 @@ struct ListMethods {
                                first - list.begin(),
                                bound(list, end, static_cast<Index>(list.size())));
         const auto found = std::find(first, last, value);
-        if (found == last) throw ValueError("the value is not in the managed list");
+        if (found == last) throw ValueError("the managed list has no such value" + in_quotes(value));
         return static_cast<std::uint64_t>(found - list.begin());
     }
     static std::uint64_t count(List& list, const T& value) {
@@ -295,6 +295,12 @@ public:
                    &Methods::contains>();
         }
         if constexpr (std::totally_ordered<T>) expose<List, &Methods::sort>();
+        if constexpr (requires(T& value, const T& x) { value += x; }) {
+            expose<List, &Methods::template add<T>>();
+        }
+        if constexpr (requires(T& value, const T& x) { value -= x; }) {
+            expose<List, &Methods::template subtract<T>>();
+        }
     }
 
     using BaseProxy::BaseProxy;

@@ -9,6 +9,8 @@
 #include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/random.hpp>
 #include <multiprocessing/runtime/log.hpp>
+#include <multiprocessing/synchronize/lock.hpp>
+#include <multiprocessing/synchronize/semaphore.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <algorithm>
@@ -21,6 +23,7 @@
 #include <mutex>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -52,6 +55,14 @@ public:
                              " is not");
         }
     }
+
+    // For what is registered: a new one of the same kind.
+    explicit ServedLock(const Lock&) : ServedLock(LockKind::lock) {}
+    explicit ServedLock(const RLock&) : ServedLock(LockKind::recursive) {}
+    explicit ServedLock(const Semaphore& like)
+        : ServedLock(LockKind::semaphore, like.get_value()) {}
+    explicit ServedLock(const BoundedSemaphore& like)
+        : ServedLock(LockKind::bounded, like.get_value()) {}
 
     static bool acquire(ServedLock& self, const Caller& caller, std::uint64_t thread, Timeout timeout) {
         std::unique_lock lock(self.mutex_);
@@ -149,6 +160,12 @@ public:
     template <class Rep, class Period>
     [[nodiscard]] bool try_lock_for(std::chrono::duration<Rep, Period> duration) const {
         return acquire(Timeout(duration));
+    }
+
+    /// Has servers of this program know all that clients of others may call.
+    template <class S = ServedLock>
+    static void expose_all() {
+        expose<S, &S::acquire, &S::release, &S::locked, &S::value, &S::is_abandoned>();
     }
 
     using BaseProxy::BaseProxy;

@@ -9,6 +9,7 @@
 #include <multiprocessing/managers/proxy.hpp>
 #include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/runtime/action.hpp>
+#include <multiprocessing/synchronize/event.hpp>
 #include <multiprocessing/timeout.hpp>
 
 #include <algorithm>
@@ -147,6 +148,10 @@ class ServedEvent {
 public:
     using is_thread_safe = void;
 
+    ServedEvent() = default;
+    /// For what is registered: a new one.
+    explicit ServedEvent(const Event& like) : set_(like.is_set()) {}
+
     static bool is_set(ServedEvent& self) {
         const std::scoped_lock lock(self.mutex_);
         return self.set_;
@@ -188,6 +193,12 @@ public:
     template <class S = ServedEvent>
     bool wait(Timeout timeout = {}) const {
         return call_waiting<S, &S::wait>(timeout, timeout);
+    }
+
+    /// Has servers of this program know all that clients of others may call.
+    template <class S = ServedEvent>
+    static void expose_all() {
+        expose<S, &S::is_set, &S::assign, &S::wait>();
     }
 
     using BaseProxy::BaseProxy;

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -78,6 +79,14 @@ template <class T>
                          pickle::type_name<T>());
     }
     return *static_cast<T*>(call.object->target());
+}
+
+/// A value in a message: " 'value'", or nothing if it cannot be printed.
+template <class T>
+[[nodiscard]] std::string in_quotes(const T& value) {
+    std::ostringstream text;
+    if constexpr (requires { text << value; }) text << " '" << value << "'";
+    return std::move(text).str();
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -201,8 +210,14 @@ private:
             return std::invoke(function, target, std::move(args)...);
         } else if constexpr (std::invocable<decltype(function), T&, Args&...>) {
             return std::invoke(function, target, args...);
-        } else {  // C strings travel as std::string
+        } else if constexpr (requires {
+                                 std::invoke(function, target, runtime::as_c_string(args)...);
+                             }) {  // C strings travel as std::string
             return std::invoke(function, target, runtime::as_c_string(args)...);
+        } else {
+            static_assert(sizeof...(Args) > 1000,
+                          "the function is none of the managed object's class: it cannot be called on "
+                          "the object that this is a proxy of");
         }
     }
     template <std::size_t... I, class... Args>

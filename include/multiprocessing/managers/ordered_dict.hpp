@@ -5,13 +5,11 @@
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/managers/object.hpp>
 
 #include <list>
 #include <map>
-#include <ostream>
 #include <ranges>
-#include <sstream>
-#include <string>
 #include <utility>
 
 namespace multiprocessing::managers {
@@ -90,10 +88,8 @@ private:
         index_.erase(at);
     }
     [[noreturn]] static void throw_missing(const K& key) {
-        std::ostringstream text;
-        text << "the managed dict has no key ";
-        if constexpr (requires { text << key; }) text << "'" << key << "'";
-        throw KeyError(text.str() + ": set it first, or ask with get() or setdefault()");
+        throw KeyError("the managed dict has no such key" + in_quotes(key) +
+                       ": set it first, or ask with get() or setdefault()");
     }
 
     Items items_;

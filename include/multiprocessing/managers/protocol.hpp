@@ -7,6 +7,7 @@
 #pragma once
 
 #include <multiprocessing/connection/pipe.hpp>
+#include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/os/random.hpp>
 #include <multiprocessing/os/socket.hpp>
@@ -36,7 +37,7 @@ enum class Request : std::uint8_t {
 };
 
 /// What a reply begins with.
-enum class Reply : std::uint8_t { value, exception };
+enum class Reply : std::uint8_t { value, exception, no_entry };
 
 inline constexpr std::uint32_t protocol_version = 1;
 
@@ -58,12 +59,15 @@ public:
 
     [[nodiscard]] int fileno() const { return connection_.fileno(); }
     [[nodiscard]] bool is_local() const { return channel().local(); }
-    void send(const pickle::Buffer& message, pickle::Cargo& cargo) const {
-        runtime::send_object(channel(), message, cargo);
+    // After a TimeoutError of either the line is of no use any more.
+    void send(const pickle::Buffer& message, pickle::Cargo& cargo,
+              os::Deadline deadline = os::Deadline::never()) const {
+        runtime::send_object(channel(), message, cargo, deadline);
     }
     /// Throws EOFError when the other has gone. `buffer`, which is empty, holds the message.
-    void receive(pickle::Buffer& buffer, std::optional<runtime::ReceivedObject>& message) const {
-        message.emplace(channel(), buffer, true);
+    void receive(pickle::Buffer& buffer, std::optional<runtime::ReceivedObject>& message,
+                 os::Deadline deadline = os::Deadline::never()) const {
+        message.emplace(channel(), buffer, deadline);
     }
     /// Has a thread that waits for a message here see the end.
     void hang_up() const noexcept { os::shutdown_connection(connection_.fileno()); }

@@ -24,6 +24,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <ranges>
 #include <tuple>
 #include <type_traits>
@@ -79,6 +80,12 @@ public:
                 a.reference_->link().server() == b.reference_->link().server());
     }
 
+    /// As "<proxy of object 7 of the manager at /tmp/x>". *Python*: `repr`.
+    friend std::ostream& operator<<(std::ostream& out, const BaseProxy& proxy) {
+        return out << "<proxy of object " << proxy.reference_->object() << " of the manager at "
+                   << proxy.reference_->link().address().str() << ">";
+    }
+
     using travels_as_handle = void;
 
     // Managers make proxies, and messages do; derived classes inherit these.
@@ -116,7 +123,11 @@ protected:
 
 private:
     friend class BaseManager;
-    void begin(Exchange& exchange, const EntryName& entry) const;
+    template <class Work, class Exposed = Work>
+    void begin(Exchange& exchange) const {
+        exchange.out().put(reference_->object());
+        exchange.put_entry<Work, Exposed>();
+    }
 
     std::shared_ptr<Reference> reference_;
 };
@@ -161,7 +172,9 @@ public:
 /// is needed, and inside of one program not even that.
 template <class T, auto... functions>
 void expose() {
-    (static_cast<void>(Entry<Method<T, functions>>::known), ...);
+    ((static_cast<void>(Entry<Method<T, functions>>::known),
+      static_cast<void>(Entry<Repeated<Method<T, functions>, T>>::known)),
+     ...);
 }
 
 // -------------------------------------------------------------------------------------------------
@@ -232,7 +245,7 @@ auto BaseProxy::call_waiting(Patience patience, const Args&... args) const {
     using Called = Method<T, function>;
     using Result = typename Called::Result;
     Exchange exchange(reference_->link(), Request::call);
-    begin(exchange, Entry<Called>::name());
+    begin<Called>(exchange);
     pickle::while_pickling([&] { Called::write(exchange.out(), args...); });
     exchange.answer(patience);
     if constexpr (!std::is_void_v<Result>) return exchange.value<Result>();
@@ -243,7 +256,7 @@ auto BaseProxy::call_many(Range&& items) const {
     using Called = Method<T, function>;
     using Result = typename Called::Result;
     Exchange exchange(reference_->link(), Request::call);
-    begin(exchange, Entry<Repeated<Called, T>>::name());
+    begin<Repeated<Called, T>, Called>(exchange);
     pickle::Buffer& request = exchange.out().buffer();
     const std::size_t place = request.size();
     std::uint64_t count = 0;
@@ -267,11 +280,6 @@ auto BaseProxy::call_many(Range&& items) const {
         for (std::uint64_t i = 0; i < count; ++i) results.push_back(exchange.value<Result>());
         return results;
     }
-}
-
-inline void BaseProxy::begin(Exchange& exchange, const EntryName& entry) const {
-    exchange.out().put(reference_->object());
-    exchange.out().put(entry);
 }
 
 /// How Proxy::apply calls.

@@ -20,10 +20,17 @@
 
 namespace multiprocessing::managers {
 
+/// Thrown in a call whose client has gone, or whose server is to end: there is nobody to tell.
+struct NobodyIsWaiting {};
+
 /// An object lives as long as it has references. *Thread safety*: all calls.
 class References {
 public:
     using ObjectPointer = std::shared_ptr<Object>;
+
+    References() { sessions_.try_emplace(own_); }
+    References(const References&) = delete;
+    References& operator=(const References&) = delete;
 
     /// Of what is in the server itself: proxies among the values of a dict.
     [[nodiscard]] const SessionId& own_session() const noexcept { return own_; }
@@ -32,7 +39,7 @@ public:
         return objects_.size();
     }
 
-    /// These throw std::runtime_error for an object that has ended.
+    /// These throw std::runtime_error for an object that has ended, and NobodyIsWaiting for a session.
     [[nodiscard]] ObjectPointer find(std::uint64_t id) const {
         const std::scoped_lock lock(mutex_);
         return find_locked(id);
@@ -50,8 +57,10 @@ public:
 
     /// A connection of a session begins. One that is new has its parent's references, if it has one.
     void enter(const SessionId& session, const SessionId& parent);
-    /// And ends; with the last the session does.
+    /// And ends; with the last the session does, and what it held is let go.
     void leave(const SessionId& session) noexcept;
+    /// Lets go what a call has taken that outlived its session.
+    void abandon(const SessionId& session) noexcept;
     /// Ends all.
     void clear() noexcept;
 
@@ -63,6 +72,7 @@ private:
 
     // With the mutex held.
     [[nodiscard]] const ObjectPointer& find_locked(std::uint64_t id) const;
+    [[nodiscard]] Session& find_session_locked(const SessionId& id);
     /// What ends is added to `ended`, to be destroyed without it.
     void drop(std::uint64_t id, std::uint64_t count, std::vector<ObjectPointer>& ended) noexcept;
 
@@ -88,10 +98,16 @@ inline const References::ObjectPointer& References::find_locked(std::uint64_t id
     return found->second;
 }
 
+inline References::Session& References::find_session_locked(const SessionId& id) {
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end()) throw NobodyIsWaiting();
+    return found->second;
+}
+
 inline void References::grant(const SessionId& session, std::uint64_t id) {
     const std::scoped_lock lock(mutex_);
     const ObjectPointer& object = find_locked(id);
-    ++sessions_[session].references[id];
+    ++find_session_locked(session).references[id];
     ++object->references;
 }
 
@@ -107,7 +123,7 @@ inline std::uint64_t References::lend(std::uint64_t id) {
 inline void References::redeem(const SessionId& session, std::uint64_t token, std::uint64_t id) {
     const std::scoped_lock lock(mutex_);
     const ObjectPointer& object = find_locked(id);
-    ++sessions_[session].references[id];
+    ++find_session_locked(session).references[id];
     // A message that is read twice has used its reference up the first time.
     const auto lent = lent_.find(token);
     if (lent != lent_.end() && lent->second == id) {
@@ -119,9 +135,10 @@ inline void References::redeem(const SessionId& session, std::uint64_t token, st
 
 inline std::uint64_t References::add(const SessionId& session, ObjectPointer object) {
     const std::scoped_lock lock(mutex_);
+    Session& holder = find_session_locked(session);
     const std::uint64_t id = next_++;
     object->references = 1;
-    ++sessions_[session].references[id];
+    ++holder.references[id];
     objects_.emplace(id, std::move(object));
     return id;
 }
@@ -160,17 +177,24 @@ inline void References::enter(const SessionId& session, const SessionId& parent)
 
 inline void References::leave(const SessionId& session) noexcept {
     std::vector<ObjectPointer> ended;
-    std::vector<ObjectPointer> all;
     {
         const std::scoped_lock lock(mutex_);
         const auto leaving = sessions_.find(session);
         if (leaving == sessions_.end() || --leaving->second.connections != 0) return;
         for (const auto& [id, count] : leaving->second.references) drop(id, count, ended);
         sessions_.erase(leaving);
+    }
+    abandon(session);
+    destroy(std::move(ended));
+}
+
+inline void References::abandon(const SessionId& session) noexcept {
+    std::vector<ObjectPointer> all;
+    {
+        const std::scoped_lock lock(mutex_);
         for (const auto& [id, object] : objects_) all.push_back(object);
     }
     for (const ObjectPointer& object : all) object->abandon(session);
-    destroy(std::move(ended));
     destroy(std::move(all));
 }
 

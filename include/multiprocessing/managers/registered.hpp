@@ -6,6 +6,8 @@
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/managers/dict.hpp>
 #include <multiprocessing/managers/list.hpp>
+#include <multiprocessing/managers/locks.hpp>
+#include <multiprocessing/managers/meetings.hpp>
 #include <multiprocessing/managers/object.hpp>
 #include <multiprocessing/managers/proxy.hpp>
 #include <multiprocessing/managers/queue.hpp>
@@ -13,6 +15,9 @@
 #include <multiprocessing/pickle/callable.hpp>
 #include <multiprocessing/queues.hpp>
 #include <multiprocessing/runtime/action.hpp>
+#include <multiprocessing/synchronize/event.hpp>
+#include <multiprocessing/synchronize/lock.hpp>
+#include <multiprocessing/synchronize/semaphore.hpp>
 
 #include <concepts>
 #include <map>
@@ -58,6 +63,26 @@ struct ProxyFor<Queue<T>> {
 template <class T>
 struct ProxyFor<JoinableQueue<T>> {
     using type = JoinableQueueProxy<T>;
+};
+template <>
+struct ProxyFor<Lock> {
+    using type = LockProxy;
+};
+template <>
+struct ProxyFor<RLock> {
+    using type = RLockProxy;
+};
+template <>
+struct ProxyFor<Semaphore> {
+    using type = SemaphoreProxy;
+};
+template <>
+struct ProxyFor<BoundedSemaphore> {
+    using type = SemaphoreProxy;
+};
+template <>
+struct ProxyFor<Event> {
+    using type = EventProxy;
 };
 template <class T>
 using proxy_for_t = typename ProxyFor<T>::type;

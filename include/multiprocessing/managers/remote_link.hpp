@@ -13,7 +13,6 @@
 #include <multiprocessing/managers/protocol.hpp>
 #include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/fork.hpp>
-#include <multiprocessing/os/poll.hpp>
 #include <multiprocessing/pickle/archive.hpp>
 #include <multiprocessing/pickle/buffer.hpp>
 #include <multiprocessing/pickle/exception.hpp>
@@ -230,18 +229,17 @@ inline void RemoteLink::exchange(const pickle::Buffer& request, pickle::Cargo& c
     LinePointer line;
     try {
         line = take();
-        line->send(request, cargo);
-        if (!until.is_never() && !os::poll(line->fileno(), os::poll_in, until)) {
-            put_aside(std::move(line));
-            throw TimeoutError("the manager's server at " + address_.str() +
-                               " has not answered in time; whether it has done what was asked is not "
-                               "known");
-        }
-        line->receive(*answer.buffer, answer.message);
+        line->send(request, cargo, until);
+        line->receive(*answer.buffer, answer.message, until);
         // Before it is read, which may take more requests.
         put_back(std::move(line));
         answer.body = answer.message->body();
         answer.cargo = &answer.message->cargo();
+    } catch (const TimeoutError&) {
+        if (!line) throw;  // of connecting
+        put_aside(std::move(line));
+        throw TimeoutError("the manager's server at " + address_.str() +
+                           " has not answered in time; whether it has done what was asked is not known");
     } catch (const PicklingError&) {  // it takes more along than a message can: nothing was sent
         put_back(std::move(line));
         throw;

@@ -12,6 +12,7 @@
 #include <multiprocessing/managers/protocol.hpp>
 #include <multiprocessing/managers/references.hpp>
 #include <multiprocessing/os/clock.hpp>
+#include <multiprocessing/os/epoll.hpp>
 #include <multiprocessing/os/poll.hpp>
 #include <multiprocessing/os/process.hpp>
 #include <multiprocessing/os/random.hpp>
@@ -21,6 +22,7 @@
 #include <multiprocessing/runtime/log.hpp>
 #include <multiprocessing/runtime/this_process.hpp>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -38,6 +40,7 @@
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 namespace multiprocessing::managers {
 
@@ -62,7 +65,7 @@ public:
     /// Rung when it is stopped.
     [[nodiscard]] const os::EventFd& stopped() const noexcept { return stopped_; }
 
-    /// Accepts connections until it is stopped.
+    /// Accepts connections until it is stopped, or its listener is closed; then it is stopped.
     void serve();
     /// Has serve() return, and every connection end. *Thread safety*: yes.
     void stop() noexcept;
@@ -84,15 +87,21 @@ private:
             : line(std::in_place, std::move(connection)) {}
         std::optional<Line> line;  // nothing once it has ended
         SessionId session;
+        bool has_left = false;  // and its session knows; under the mutex
         std::thread thread;
     };
+    struct NoEntry {};  // thrown
     /// One name: the factory is run once, by the first who asks.
     struct Named {
         std::mutex mutex;
         std::uint64_t object = 0;
     };
 
+    void accept_all();
+    /// Has sessions end with their clients: the thread of a connection may be in a call, for long.
+    void watch_for_departures();
     void attend(Visit& visit);
+    void answer_all(Visit& visit);
     /// With the mutex held, which their threads have no more use for.
     void forget_ended_visits();
     void greet(Visit& visit);
@@ -114,6 +123,7 @@ private:
     std::condition_variable visits_ended_;
     std::map<std::string, Named> named_;
     std::list<Visit> visits_;
+    const os::Epoll departures_;  // of visits
 };
 
 // ---------------------------------------------------------------------------------------------------
@@ -121,6 +131,19 @@ private:
 // Connections.
 
 inline void ServerState::serve() {
+    std::thread watching([this] { watch_for_departures(); });
+    try {
+        accept_all();
+    } catch (...) {
+        stop();
+        watching.join();
+        throw;
+    }
+    stop();
+    watching.join();
+}
+
+inline void ServerState::accept_all() {
     while (!stopping_) {
         try {
             Connection connection = listener_.accept();
@@ -151,6 +174,26 @@ inline void ServerState::serve() {
             });
             os::poll(stopped_.get(), os::poll_in, os::Deadline::after(std::chrono::milliseconds(10)));
         }
+    }
+}
+
+inline void ServerState::watch_for_departures() {
+    std::array entries{os::PollEntry{departures_.get(), os::poll_in, 0},
+                       os::PollEntry{stopped_.get(), os::poll_in, 0}};
+    while (!stopping_) {
+        os::poll(entries, os::Deadline::never());
+        std::vector<SessionId> left;
+        {
+            const std::scoped_lock lock(mutex_);
+            std::array<void*, 64> tags{};
+            for (void* const tag : departures_.ready(tags)) {
+                Visit& visit = *static_cast<Visit*>(tag);
+                departures_.remove(visit.line->fileno());
+                visit.has_left = true;
+                left.push_back(visit.session);
+            }
+        }
+        for (const SessionId& session : left) references_.leave(session);
     }
 }
 
@@ -196,8 +239,24 @@ inline void ServerState::attend(Visit& visit) {
     } catch (...) {  // it has gone, or is no client of ours
         return;
     }
+    answer_all(visit);
+    bool had_left = false;
+    {
+        const std::scoped_lock lock(mutex_);
+        departures_.remove(visit.line->fileno());
+        had_left = std::exchange(visit.has_left, true);
+    }
+    if (had_left) {
+        references_.abandon(visit.session);
+    } else {
+        references_.leave(visit.session);
+    }
+}
+
+inline void ServerState::answer_all(Visit& visit) {
     const Caller caller(references_, stopping_, visit.session, visit.line->fileno());
     try {
+        departures_.add_for_departure(visit.line->fileno(), &visit);
         while (!stopping_) {
             pickle::Scratch request;
             std::optional<runtime::ReceivedObject> message;
@@ -216,7 +275,6 @@ inline void ServerState::attend(Visit& visit) {
             return "the manager's server gives up a connection: " + std::string(error.what());
         });
     }
-    references_.leave(visit.session);
 }
 
 inline void ServerState::greet(Visit& visit) {
@@ -271,6 +329,9 @@ inline void ServerState::execute(const Caller& caller, std::span<const std::byte
         });
     } catch (const NobodyIsWaiting&) {
         throw;
+    } catch (const NoEntry&) {
+        reply.truncate(begin);
+        pickle::OArchive(reply).put(Reply::no_entry);
     } catch (...) {
         reply.truncate(begin);
         out.emplace(local, carrier, local);
@@ -317,10 +378,7 @@ inline void ServerState::call_object(Call& call) {
 
 inline EntryFunction ServerState::entry(const EntryName& name) {
     if (const EntryFunction function = entries_.find(name)) return function;
-    throw std::runtime_error(
-        "the program of the manager's server has no such function of a managed object: where client "
-        "and server are different programs, the server's is to name each function that clients call, "
-        "by mp::managers::expose<T, &T::function>()");
+    throw NoEntry();
 }
 
 inline std::uint64_t ServerState::find_named(const std::string& name, std::uint64_t type,

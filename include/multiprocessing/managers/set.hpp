@@ -27,7 +27,9 @@ struct SetMethods {
     static bool add(Set& set, T value) { return set.insert(std::move(value)).second; }
     static bool discard(Set& set, const T& value) { return set.erase(value) != 0; }
     static void remove(Set& set, const T& value) {
-        if (set.erase(value) == 0) throw KeyError("the managed set has no such element");
+        if (set.erase(value) == 0) {
+            throw KeyError("the managed set has no such element" + in_quotes(value));
+        }
     }
     static T pop(Set& set) {
         if (set.empty()) throw KeyError("pop from an empty managed set");

@@ -85,7 +85,12 @@ public:
     /// *Throws* KeyError if there is none of that name.
     template <class T, class S = Attributes>
     [[nodiscard]] T get(const std::string& name) const {
-        return pickle::load<T>(call<S, &S::get>(name));
+        const std::vector<std::byte> kept = call<S, &S::get>(name);
+        try {
+            return pickle::load<T>(kept);
+        } catch (const UnpicklingError& error) {
+            throw UnpicklingError("the attribute '" + name + "' of the Namespace: " + error.what());
+        }
     }
     template <class T>
     [[nodiscard]] T get(const std::string& name, const T& otherwise) const {

@@ -11,6 +11,7 @@
 #include <multiprocessing/os/socket_address.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <optional>
 #include <string>
@@ -93,7 +94,14 @@ inline Fd listen_at(const SocketAddress& address, int backlog, std::string_view 
     } else {
         set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
     }
-    if (::bind(fd.get(), address.get(), address.size()) != 0) throw_errno("bind", name);
+    if (::bind(fd.get(), address.get(), address.size()) != 0) {
+        const int error = errno;
+        std::string what(name);
+        if (error == EADDRINUSE && address.family() == AF_UNIX && name.starts_with('/')) {
+            what += ", a file: remove it if nobody listens there any more";
+        }
+        throw_error(error, "bind", what);
+    }
     if (::listen(fd.get(), backlog) != 0) throw_errno("listen", name);
     // Who accepts has seen that somebody is waiting, but not that he still is.
     const int flags = ::fcntl(fd.get(), F_GETFL);

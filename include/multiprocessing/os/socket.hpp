@@ -4,6 +4,8 @@
 // is gone is an error, never a signal.
 #pragma once
 
+#include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/error.hpp>
 #include <multiprocessing/os/fd.hpp>
 #include <multiprocessing/os/poll.hpp>
@@ -51,11 +53,14 @@ inline void shutdown_writing(int fd) noexcept { ::shutdown(fd, SHUT_WR); }
 inline void shutdown_connection(int fd) noexcept { ::shutdown(fd, SHUT_RDWR); }
 
 /// Sends all of `parts`, which it uses up, with `descriptors` on the first byte; false when the peer
-/// is gone. Throws std::system_error for all other causes.
+/// is gone. Throws TimeoutError when the peer has not taken it all at the deadline, and
+/// std::system_error for all other causes.
 [[nodiscard]] bool try_send_all(int fd, std::span<::iovec> parts,
-                                std::span<const int> descriptors = {});
+                                std::span<const int> descriptors = {},
+                                Deadline deadline = Deadline::never());
 /// The same, but throws std::system_error, EPIPE, when the peer is gone.
-void send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors = {});
+void send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors = {},
+              Deadline deadline = Deadline::never());
 
 /// Sends all of a short message without waiting; false where there is no room for it, or nobody to take
 /// it.
@@ -87,7 +92,8 @@ struct ReceivedDescriptors {
 
 inline constexpr std::size_t control_size = CMSG_SPACE(sizeof(int) * most_descriptors);
 
-inline bool try_send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors) {
+inline bool try_send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors,
+                         Deadline deadline) {
     alignas(::cmsghdr) std::array<std::byte, control_size> control;
     ::msghdr message{};
     if (!descriptors.empty()) {
@@ -100,14 +106,15 @@ inline bool try_send_all(int fd, std::span<::iovec> parts, std::span<const int> 
         header->cmsg_len = CMSG_LEN(sizeof(int) * descriptors.size());
         std::memcpy(CMSG_DATA(header), descriptors.data(), descriptors.size_bytes());
     }
+    const int flags = MSG_NOSIGNAL | (deadline.is_never() ? 0 : MSG_DONTWAIT);
     while (!parts.empty()) {
         message.msg_iov = parts.data();
         message.msg_iovlen = parts.size();
-        const auto sent = retry_on_signal([&] { return ::sendmsg(fd, &message, MSG_NOSIGNAL); });
+        const auto sent = retry_on_signal([&] { return ::sendmsg(fd, &message, flags); });
         if (sent < 0) {
-            if (errno == EAGAIN || errno == EWOULDBLOCK) {  // somebody has made it non-blocking
-                poll(fd, poll_out, Deadline::never());
-                continue;
+            if (errno == EAGAIN || errno == EWOULDBLOCK) {  // or somebody has made it non-blocking
+                if (poll(fd, poll_out, deadline)) continue;
+                throw TimeoutError("the peer of the connection has not taken what was sent in time");
             }
             // A peer that ended with messages unread resets; to the sender it is just gone.
             if (errno == EPIPE || errno == ECONNRESET) return false;
@@ -128,8 +135,11 @@ inline bool try_send_all(int fd, std::span<::iovec> parts, std::span<const int> 
     return true;
 }
 
-inline void send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors) {
-    if (!try_send_all(fd, parts, descriptors)) throw_error(EPIPE, "sendmsg", "a connection");
+inline void send_all(int fd, std::span<::iovec> parts, std::span<const int> descriptors,
+                     Deadline deadline) {
+    if (!try_send_all(fd, parts, descriptors, deadline)) {
+        throw_error(EPIPE, "sendmsg", "a connection");
+    }
 }
 
 inline bool try_send_now(int fd, std::span<const std::byte> message) noexcept {

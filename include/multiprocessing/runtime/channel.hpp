@@ -9,7 +9,9 @@
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/fork.hpp>
+#include <multiprocessing/os/poll.hpp>
 #include <multiprocessing/os/socket.hpp>
 #include <multiprocessing/pickle/buffer.hpp>
 #include <multiprocessing/pickle/cargo.hpp>
@@ -71,8 +73,10 @@ public:
     [[nodiscard]] bool is_long(std::uint64_t size) const noexcept {
         return pipe_ && size > most_short;
     }
-    /// Sends one message that consists of `parts`, of which the first is left free for the header.
-    void send(std::span<::iovec> parts, std::span<const int> descriptors = {});
+    /// Sends one message that consists of `parts`, of which the first is left free for the header. A
+    /// stream's may be given up at a deadline by TimeoutError; then nothing more can be sent there.
+    void send(std::span<::iovec> parts, std::span<const int> descriptors = {},
+              os::Deadline deadline = os::Deadline::never());
     /// Sends one of `size` bytes through shared memory, for a pipe: write(std::byte*) puts them there.
     /// The tickets of `cargo`, if there is one, go with it.
     template <class Write>
@@ -86,9 +90,11 @@ public:
     void receive(Check check, Room room, os::ReceivedDescriptors* descriptors = nullptr);
 
     /// Receives one message of a stream on which nothing follows until it has been answered: short ones
-    /// with one system call. Added to the buffer; the result is its body.
+    /// with one system call. Added to the buffer; the result is its body. Throws TimeoutError when it is
+    /// not there at the deadline; then nothing more can be received there.
     [[nodiscard]] std::span<const std::byte> receive_alone(pickle::Buffer& buffer,
-                                                           os::ReceivedDescriptors& descriptors);
+                                                           os::ReceivedDescriptors& descriptors,
+                                                           os::Deadline deadline);
 
     /// A message of a pipe: in a buffer of the caller's, or in shared memory.
     struct Received {
@@ -126,7 +132,8 @@ private:
     /// Receives something, after some looks whether it is there.
     [[nodiscard]] static std::size_t receive_soon(int fd, std::span<std::byte> to,
                                                   os::ReceivedDescriptors* descriptors);
-    /// Fills `to`; an end of the stream is EOFError.
+    /// Fills `to`; an end of the stream is EOFError. Looks for the rest as for the beginning: its sender
+    /// is copying it at this moment.
     static void receive_all(int fd, std::span<std::byte> to, os::ReceivedDescriptors* descriptors);
     static std::uint64_t receive_length(int fd, os::ReceivedDescriptors* descriptors);
     /// Adds the next message of the socket to the buffer; at the end EOFError.
@@ -222,7 +229,8 @@ inline FrameHeader::FrameHeader(std::uint64_t length) noexcept : bytes{}, size(0
 
 // Sending.
 
-inline void Channel::send(std::span<::iovec> parts, std::span<const int> descriptors) {
+inline void Channel::send(std::span<::iovec> parts, std::span<const int> descriptors,
+                          os::Deadline deadline) {
     std::uint64_t length = 0;
     for (const ::iovec& part : parts.subspan(1)) length += part.iov_len;
     if (is_long(length)) {
@@ -239,7 +247,7 @@ inline void Channel::send(std::span<::iovec> parts, std::span<const int> descrip
     parts[0] = {header.bytes.data(), header.size};
     const auto fd = for_writing();
     const std::lock_guard lock(sending_);
-    os::send_all(fd->get(), parts, descriptors);
+    os::send_all(fd->get(), parts, descriptors, deadline);
 }
 
 template <class Write>
@@ -281,7 +289,7 @@ inline std::size_t Channel::receive_soon(int fd, std::span<std::byte> to,
 inline void Channel::receive_all(int fd, std::span<std::byte> to,
                                  os::ReceivedDescriptors* descriptors) {
     while (!to.empty()) {
-        const std::size_t got = os::receive_some(fd, to, descriptors);
+        const std::size_t got = receive_soon(fd, to, descriptors);
         if (got == 0) throw_end();
         to = to.subspan(got);
     }
@@ -315,11 +323,15 @@ void Channel::receive(Check check, Room room, os::ReceivedDescriptors* descripto
 }
 
 inline std::span<const std::byte> Channel::receive_alone(pickle::Buffer& buffer,
-                                                         os::ReceivedDescriptors& descriptors) {
+                                                         os::ReceivedDescriptors& descriptors,
+                                                         os::Deadline deadline) {
     const std::lock_guard lock(receiving_);
     const auto fd = for_reading();
     const std::size_t before = buffer.size();
     const auto read = [&](std::size_t most, os::ReceivedDescriptors* with) {
+        if (!deadline.is_never() && !os::poll(fd->get(), os::poll_in, deadline)) {
+            throw TimeoutError("a message has not come in time, or not all of it");
+        }
         const std::span room(buffer.grow(most), most);
         const std::size_t got = receive_soon(fd->get(), room, with);
         buffer.truncate(buffer.size() - (most - got));

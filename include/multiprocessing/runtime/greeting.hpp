@@ -91,7 +91,8 @@ inline os::Fd greet_listener(os::Fd socket, const bytes& key, os::Deadline deadl
         while (!greeting.advance()) {
             if (!os::poll(greeting.fileno(), os::poll_in, deadline)) {
                 throw TimeoutError("the listener at " + std::string(name) +
-                                   " has not finished the handshake in time");
+                                   " has not finished the handshake in time: one without "
+                                   "an authkey never does");
             }
         }
     } catch (const EOFError&) {

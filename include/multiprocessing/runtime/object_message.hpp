@@ -6,6 +6,7 @@
 #pragma once
 
 #include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/os/fd.hpp>
 #include <multiprocessing/os/socket.hpp>
 #include <multiprocessing/pickle/buffer.hpp>
@@ -18,11 +19,25 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace multiprocessing::runtime {
+
+/// Throws UnpicklingError, with the way out, when a message that is no object is the first of a listener's
+/// that wants to know a key.
+inline void check_for_challenge(std::span<const std::byte> message) {
+    constexpr std::string_view begin = "#CHALLENGE#";
+    if (message.size() < begin.size() ||
+        std::memcmp(message.data(), begin.data(), begin.size()) != 0) {
+        return;
+    }
+    throw UnpicklingError("the message is not an object: the other end asks for the key that it was given. "
+                          "Connect with the same, as in Client(address, {.authkey = key})");
+}
 
 inline constexpr std::size_t first_piece = std::size_t{1} << 20;
 
@@ -47,8 +62,10 @@ inline constexpr std::size_t first_piece = std::size_t{1} << 20;
     };
 }
 
-/// Sends what has been pickled; then the cargo is the receiver's.
-inline void send_object(Channel& channel, const pickle::Buffer& body, pickle::Cargo& cargo) {
+/// Sends what has been pickled; then the cargo is the receiver's. The deadline is for a stream; see
+/// Channel::send.
+inline void send_object(Channel& channel, const pickle::Buffer& body, pickle::Cargo& cargo,
+                        os::Deadline deadline = os::Deadline::never()) {
     if (cargo.descriptors().size() > os::most_descriptors) {
         throw PicklingError("one message can take " + std::to_string(os::most_descriptors) +
                             " Connections, this one has " +
@@ -72,7 +89,7 @@ inline void send_object(Channel& channel, const pickle::Buffer& body, pickle::Ca
                            {const_cast<shm::Ticket*>(tickets.data()), tickets.size_bytes()},
                            {&arena, count == 0 ? 0 : sizeof arena},
                            {&count, sizeof count}};
-        channel.send(parts, cargo.descriptors());
+        channel.send(parts, cargo.descriptors(), deadline);
     }
     cargo.ship();
 }
@@ -89,10 +106,13 @@ void send_long_object(Channel& channel, const T& object, std::size_t size) {
 /// The next message of a channel, taken apart.
 class ReceivedObject {
 public:
-    /// `buffer`, which is empty, holds the bytes and must live as long. A message that is `alone` is
-    /// followed by none before it has been answered.
-    ReceivedObject(Channel& channel, pickle::Buffer& buffer, bool alone = false)
-        : message_(receive(channel, buffer, descriptors_, alone)), tickets_(cut_tickets(message_.bytes)),
+    /// `buffer`, which is empty, holds the bytes and must live as long. A message of a stream that is
+    /// `alone_until` a deadline is followed by none before it has been answered, and TimeoutError is thrown
+    /// at the deadline; see Channel::receive_alone.
+    ReceivedObject(Channel& channel, pickle::Buffer& buffer,
+                   std::optional<os::Deadline> alone_until = std::nullopt)
+        : message_(receive(channel, buffer, descriptors_, alone_until)),
+          tickets_(cut_tickets(message_.bytes)),
           cargo_(tickets_.empty() && message_.run ? message_.run.tickets() : std::span(tickets_),
                  std::move(descriptors_.all)) {}
 
@@ -101,10 +121,11 @@ public:
 
 private:
     static Channel::Received receive(Channel& channel, pickle::Buffer& buffer,
-                                     os::ReceivedDescriptors& descriptors, bool alone) {
+                                     os::ReceivedDescriptors& descriptors,
+                                     std::optional<os::Deadline> alone_until) {
         const auto any = [](std::uint64_t) {};
         if (channel.pipe()) return channel.receive_whole(buffer, any, &descriptors);
-        if (alone) return {channel.receive_alone(buffer, descriptors), {}};
+        if (alone_until) return {channel.receive_alone(buffer, descriptors, *alone_until), {}};
         channel.receive(any, growing(buffer), &descriptors);
         return {buffer.span(), {}};
     }
@@ -118,10 +139,14 @@ private:
 
 inline std::vector<shm::Ticket> ReceivedObject::cut_tickets(std::span<const std::byte>& body) {
     std::uint32_t count = 0;
+    const std::span<const std::byte> whole = body;
+    const auto check = [whole](bool is_object) {
+        if (is_object) return;
+        check_for_challenge(whole);
+        throw UnpicklingError("the message is not a pickled object: was it sent by send_bytes?");
+    };
     const auto cut = [&](void* to, std::size_t size) {
-        if (size > body.size()) {
-            throw UnpicklingError("the message is not a pickled object: was it sent by send_bytes?");
-        }
+        check(size <= body.size());
         if (size != 0) std::memcpy(to, body.last(size).data(), size);
         body = body.first(body.size() - size);
     };
@@ -132,13 +157,12 @@ inline std::vector<shm::Ticket> ReceivedObject::cut_tickets(std::span<const std:
     std::uint64_t arena = 0;
     cut(&arena, sizeof arena);
     if (arena != shm::Arena::instance().header().id) {
+        check_for_challenge(whole);
         throw UnpicklingError("the message holds handles of queues, locks or other shared objects of "
                               "another program: they mean nothing outside of the processes that it "
                               "has started");
     }
-    if (count > body.size() / sizeof(shm::Ticket)) {
-        throw UnpicklingError("the message is not a pickled object: was it sent by send_bytes?");
-    }
+    check(count <= body.size() / sizeof(shm::Ticket));
     std::vector<shm::Ticket> tickets(count);
     cut(tickets.data(), count * sizeof(shm::Ticket));
     return tickets;
