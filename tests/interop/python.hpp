@@ -67,9 +67,9 @@ inline Ran run_program(const std::vector<std::string>& command) {
     return ran;
 }
 
-/// Every python3 on the PATH that has `multiprocessing.shared_memory`, by what it is and not by
-/// name.
-inline std::vector<std::string> pythons() {
+/// Every python3 on the PATH that has `multiprocessing.shared_memory` and at least that minor version, by
+/// what it is and not by name.
+inline std::vector<std::string> pythons(int minor_version) {
     namespace fs = std::filesystem;
     std::set<std::string> known;
     std::vector<std::string> found;
@@ -84,7 +84,10 @@ inline std::vector<std::string> pythons() {
         // It may be a script that runs one of the others.
         const Ran ran = run_program({candidate.string(), "-c",
                                      "import sys, os, multiprocessing.shared_memory\n"
-                                     "print(os.path.realpath(sys.executable))"});
+                                     "assert sys.version_info >= (3, " +
+                                         std::to_string(minor_version) +
+                                         ")\n"
+                                         "print(os.path.realpath(sys.executable))"});
         if (ran.exitcode == 0 && known.insert(ran.out).second) found.push_back(candidate.string());
     }
     return found;
@@ -93,8 +96,9 @@ inline std::vector<std::string> pythons() {
 }  // namespace support
 
 /// Runs the rest of a test case with each of them.
-#define EVERY_PYTHON                                                                               \
-    static const std::vector<std::string> pythons_here = ::support::pythons();                     \
+#define EVERY_PYTHON EVERY_PYTHON_SINCE(0)
+#define EVERY_PYTHON_SINCE(minor_version)                                                          \
+    static const std::vector<std::string> pythons_here = ::support::pythons(minor_version);        \
     if (pythons_here.empty()) SKIP("there is no python3 on the PATH");                             \
     const std::string python = GENERATE(from_range(pythons_here));                                 \
     CAPTURE(python)

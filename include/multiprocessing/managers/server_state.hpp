@@ -256,7 +256,10 @@ inline void ServerState::attend(Visit& visit) {
 inline void ServerState::answer_all(Visit& visit) {
     const Caller caller(references_, stopping_, visit.session, visit.line->fileno());
     try {
-        departures_.add_for_departure(visit.line->fileno(), &visit);
+        {
+            const std::scoped_lock lock(mutex_);
+            departures_.add_for_departure(visit.line->fileno(), &visit);
+        }
         while (!stopping_) {
             pickle::Scratch request;
             std::optional<runtime::ReceivedObject> message;
