@@ -233,6 +233,7 @@ TEST_CASE("a path that somebody has is EADDRINUSE", "[connection][listener]") {
 
     const Listener nameless;
     CHECK(error_of([&] { Listener{nameless.address()}; }) == EADDRINUSE);
+    CHECK_THROWS_WITH(Listener{nameless.address()}, !ContainsSubstring("remove it"));
     const Listener port(Address("127.0.0.1", 0));
     CHECK(error_of([&] { Listener{port.address()}; }) == EADDRINUSE);
 }

@@ -29,7 +29,7 @@ namespace {
 struct Slow {
     void wait(mp::Event inside, mp::Event go) {
         inside.set();
-        go.wait(20);
+        go.wait(100);  // longer than the lock is waited for
     }
 };
 

@@ -33,57 +33,31 @@ namespace multiprocessing::managers {
 
 /// The proxy of a T: `Proxy<T>`, and for what Python has a proxy of its own for, that.
 template <class T>
-struct ProxyFor {
-    using type = Proxy<T>;
-};
+struct ProxyFor : std::type_identity<Proxy<T>> {};
 template <std::derived_from<BaseProxy> P>
-struct ProxyFor<P> {
-    using type = P;
-};
+struct ProxyFor<P> : std::type_identity<P> {};
 template <class K, class V>
-struct ProxyFor<std::map<K, V>> {
-    using type = DictProxy<K, V>;
-};
+struct ProxyFor<std::map<K, V>> : std::type_identity<DictProxy<K, V>> {};
 template <class K, class V>
-struct ProxyFor<std::unordered_map<K, V>> {
-    using type = DictProxy<K, V>;
-};
+struct ProxyFor<std::unordered_map<K, V>> : std::type_identity<DictProxy<K, V>> {};
 template <class T>
-struct ProxyFor<std::vector<T>> {
-    using type = ListProxy<T>;
-};
+struct ProxyFor<std::vector<T>> : std::type_identity<ListProxy<T>> {};
 template <class T>
-struct ProxyFor<std::set<T>> {
-    using type = SetProxy<T>;
-};
+struct ProxyFor<std::set<T>> : std::type_identity<SetProxy<T>> {};
 template <class T>
-struct ProxyFor<Queue<T>> {
-    using type = QueueProxy<T>;
-};
+struct ProxyFor<Queue<T>> : std::type_identity<QueueProxy<T>> {};
 template <class T>
-struct ProxyFor<JoinableQueue<T>> {
-    using type = JoinableQueueProxy<T>;
-};
+struct ProxyFor<JoinableQueue<T>> : std::type_identity<JoinableQueueProxy<T>> {};
 template <>
-struct ProxyFor<Lock> {
-    using type = LockProxy;
-};
+struct ProxyFor<Lock> : std::type_identity<LockProxy> {};
 template <>
-struct ProxyFor<RLock> {
-    using type = RLockProxy;
-};
+struct ProxyFor<RLock> : std::type_identity<RLockProxy> {};
 template <>
-struct ProxyFor<Semaphore> {
-    using type = SemaphoreProxy;
-};
+struct ProxyFor<Semaphore> : std::type_identity<SemaphoreProxy> {};
 template <>
-struct ProxyFor<BoundedSemaphore> {
-    using type = SemaphoreProxy;
-};
+struct ProxyFor<BoundedSemaphore> : std::type_identity<SemaphoreProxy> {};
 template <>
-struct ProxyFor<Event> {
-    using type = EventProxy;
-};
+struct ProxyFor<Event> : std::type_identity<EventProxy> {};
 template <class T>
 using proxy_for_t = typename ProxyFor<T>::type;
 

@@ -26,6 +26,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -40,7 +41,6 @@
 #include <system_error>
 #include <thread>
 #include <utility>
-#include <vector>
 
 namespace multiprocessing::managers {
 
@@ -105,6 +105,7 @@ private:
     /// With the mutex held, which their threads have no more use for.
     void forget_ended_visits();
     void greet(Visit& visit);
+    static void warn(const char* what, const std::exception& error);
     void dispatch(Request request, Call& call);
     void call_object(Call& call);
     [[nodiscard]] std::uint64_t find_named(const std::string& name, std::uint64_t type,
@@ -163,15 +164,11 @@ inline void ServerState::accept_all() {
                 throw;
             }
         } catch (const AuthenticationError& error) {
-            runtime::log_at(runtime::log_level::warning, [&] {
-                return "the manager's server refuses a client: " + std::string(error.what());
-            });
+            warn("refuses a client", error);
         } catch (const std::system_error& error) {
             if (stopping_ || listener_.closed()) return;
             // No thread or no descriptor for it: those who are served go on.
-            runtime::log_at(runtime::log_level::warning, [&] {
-                return "the manager's server cannot serve a client: " + std::string(error.what());
-            });
+            warn("cannot serve a client", error);
             os::poll(stopped_.get(), os::poll_in, os::Deadline::after(std::chrono::milliseconds(10)));
         }
     }
@@ -182,18 +179,19 @@ inline void ServerState::watch_for_departures() {
                        os::PollEntry{stopped_.get(), os::poll_in, 0}};
     while (!stopping_) {
         os::poll(entries, os::Deadline::never());
-        std::vector<SessionId> left;
+        std::array<SessionId, 64> left;
+        std::size_t count = 0;
         {
             const std::scoped_lock lock(mutex_);
-            std::array<void*, 64> tags{};
+            std::array<void*, left.size()> tags{};
             for (void* const tag : departures_.ready(tags)) {
                 Visit& visit = *static_cast<Visit*>(tag);
                 departures_.remove(visit.line->fileno());
                 visit.has_left = true;
-                left.push_back(visit.session);
+                left[count++] = visit.session;
             }
         }
-        for (const SessionId& session : left) references_.leave(session);
+        for (const SessionId& session : std::span(left).first(count)) references_.leave(session);
     }
 }
 
@@ -256,10 +254,12 @@ inline void ServerState::attend(Visit& visit) {
 inline void ServerState::answer_all(Visit& visit) {
     const Caller caller(references_, stopping_, visit.session, visit.line->fileno());
     try {
-        {
-            const std::scoped_lock lock(mutex_);
-            departures_.add_for_departure(visit.line->fileno(), &visit);
-        }
+        const std::scoped_lock lock(mutex_);
+        departures_.add_for_departure(visit.line->fileno(), &visit);
+    } catch (const std::system_error& error) {
+        return warn("cannot serve a client", error);
+    }
+    try {
         while (!stopping_) {
             pickle::Scratch request;
             std::optional<runtime::ReceivedObject> message;
@@ -274,9 +274,7 @@ inline void ServerState::answer_all(Visit& visit) {
     } catch (const EOFError&) {
     } catch (const std::system_error&) {  // it has gone without its reply
     } catch (const std::exception& error) {
-        runtime::log_at(runtime::log_level::warning, [&] {
-            return "the manager's server gives up a connection: " + std::string(error.what());
-        });
+        warn("gives up a connection", error);
     }
 }
 
@@ -311,6 +309,12 @@ inline void ServerState::greet(Visit& visit) {
         references_.leave(session);
         throw;
     }
+}
+
+inline void ServerState::warn(const char* what, const std::exception& error) {
+    runtime::log_at(runtime::log_level::warning, [&] {
+        return "the manager's server " + std::string(what) + ": " + error.what();
+    });
 }
 
 // Calls.

@@ -97,7 +97,7 @@ inline Fd listen_at(const SocketAddress& address, int backlog, std::string_view 
     if (::bind(fd.get(), address.get(), address.size()) != 0) {
         const int error = errno;
         std::string what(name);
-        if (error == EADDRINUSE && address.family() == AF_UNIX && name.starts_with('/')) {
+        if (error == EADDRINUSE && address.is_file()) {
             what += ", a file: remove it if nobody listens there any more";
         }
         throw_error(error, "bind", what);

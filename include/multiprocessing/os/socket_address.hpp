@@ -50,6 +50,10 @@ public:
     /// Of AF_UNIX: the path, an abstract name with its leading NUL, or nothing for a socket that was
     /// never bound.
     [[nodiscard]] std::string path() const;
+    /// Of a path.
+    [[nodiscard]] bool is_file() const {
+        return family() == AF_UNIX && !path().empty() && path().front() != '\0';
+    }
     /// Of AF_INET and AF_INET6: the address in figures.
     [[nodiscard]] std::string host() const;
     [[nodiscard]] std::uint16_t port() const noexcept;

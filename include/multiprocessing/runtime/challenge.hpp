@@ -9,6 +9,7 @@
 #include <multiprocessing/exceptions.hpp>
 #include <multiprocessing/os/hmac.hpp>
 #include <multiprocessing/os/random.hpp>
+#include <multiprocessing/runtime/challenge_words.hpp>
 
 #include <array>
 #include <cstddef>
@@ -25,17 +26,10 @@ inline constexpr std::size_t longest_handshake_message = 256;
 
 namespace challenge {
 
-inline constexpr std::string_view prefix = "#CHALLENGE#";
-inline constexpr std::string_view welcome = "#WELCOME#";
-inline constexpr std::string_view failure = "#FAILURE#";
 inline constexpr std::size_t random_bytes = 40;
 // Python before 3.12 knows MD5 alone, and names no digest.
 inline constexpr std::size_t legacy_challenge = 20;
 inline constexpr std::size_t legacy_response = 16;
-
-[[nodiscard]] inline std::string_view text(std::span<const std::byte> message) noexcept {
-    return {reinterpret_cast<const char*>(message.data()), message.size()};
-}
 
 /// "{sha256}the rest": the digest that a message names, and its rest. MD5 for one of the old kind.
 struct Named {

@@ -12,6 +12,7 @@
 #include <multiprocessing/pickle/buffer.hpp>
 #include <multiprocessing/pickle/cargo.hpp>
 #include <multiprocessing/pickle/message.hpp>
+#include <multiprocessing/runtime/challenge_words.hpp>
 #include <multiprocessing/runtime/channel.hpp>
 #include <multiprocessing/shm/ref.hpp>
 
@@ -22,7 +23,6 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace multiprocessing::runtime {
@@ -30,11 +30,7 @@ namespace multiprocessing::runtime {
 /// Throws UnpicklingError, with the way out, when a message that is no object is the first of a listener's
 /// that wants to know a key.
 inline void check_for_challenge(std::span<const std::byte> message) {
-    constexpr std::string_view begin = "#CHALLENGE#";
-    if (message.size() < begin.size() ||
-        std::memcmp(message.data(), begin.data(), begin.size()) != 0) {
-        return;
-    }
+    if (!challenge::text(message).starts_with(challenge::prefix)) return;
     throw UnpicklingError("the message is not an object: the other end asks for the key that it was given. "
                           "Connect with the same, as in Client(address, {.authkey = key})");
 }
