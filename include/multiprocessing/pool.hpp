@@ -56,6 +56,7 @@ struct ProcessBackend {
     template <class T>
     using Argument = pickle::travel_decay_t<T>;
     static constexpr bool takes_references = false;
+    static constexpr bool sizes_chunks = false;
     // Items are written, not moved.
     template <class Item>
     [[nodiscard]] static Item* moving(Item* items) noexcept {

@@ -352,7 +352,9 @@ auto PoolInterface<Backend>::gather(const TaskOptions& options, F f, Range& item
         // Few tasks are always let out, many only while they are small.
         for (;;) {
             const auto step = chunks.next();
-            if (!feeder.give(job, next, end, step.items, step.grain,
+            // Who measures how long items take puts as many together as it should.
+            const std::uint32_t grain = Backend::sizes_chunks && chunksize == 0 ? 1 : step.grain;
+            if (!feeder.give(job, next, end, step.items, grain,
                              [&](std::uint64_t bytes) { job->giving(bytes); })) {
                 break;
             }

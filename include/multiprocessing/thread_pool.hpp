@@ -40,6 +40,7 @@ struct ThreadBackend {
     using Argument = std::conditional_t<std::same_as<std::unwrap_ref_decay_t<T>, std::decay_t<T>>,
                                         pickle::travel_decay_t<T>, std::decay_t<T>>;
     static constexpr bool takes_references = true;
+    static constexpr bool sizes_chunks = false;
     // What is only the call's is moved from.
     template <class Item>
     [[nodiscard]] static auto moving(Item* items) noexcept {

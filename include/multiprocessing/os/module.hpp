@@ -12,11 +12,14 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <elf.h>
+#include <limits.h>
 #include <link.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace multiprocessing::os {
 
@@ -35,6 +38,9 @@ struct CodeAddress {
 
 /// The id of the module that is the program: another for every build.
 [[nodiscard]] std::uint64_t this_program();
+
+/// The file that this program was started from.
+[[nodiscard]] std::string this_executable();
 
 /// Looks for modules that were loaded since the last look. Before a fork, so that the child need not
 /// ask the loader for them: another thread may be loading one, with a lock held that the child would
@@ -179,6 +185,12 @@ template <class Question>
 }
 
 }  // namespace modules
+
+inline std::string this_executable() {
+    char path[PATH_MAX];
+    const auto length = ::readlink("/proc/self/exe", path, sizeof path);
+    return length > 0 ? std::string(path, static_cast<std::size_t>(length)) : "/proc/self/exe";
+}
 
 inline std::uint64_t this_program() {
     // The first that dl_iterate_phdr tells of is the program itself.

@@ -7,6 +7,7 @@
 
 #include <multiprocessing/os/fd.hpp>
 #include <multiprocessing/os/fork.hpp>
+#include <multiprocessing/os/module.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -71,13 +72,6 @@ template <class T>
     return read;
 }
 
-/// The file that this program was started from.
-[[nodiscard]] inline std::string program() {
-    char path[PATH_MAX];
-    const auto length = ::readlink("/proc/self/exe", path, sizeof path);
-    return length > 0 ? std::string(path, static_cast<std::size_t>(length)) : "/proc/self/exe";
-}
-
 struct Search {
     std::uintptr_t address;
     std::uintptr_t base = 0;
@@ -140,7 +134,7 @@ inline Symbol Symbols::find(std::uintptr_t address) {
         if (::dl_iterate_phdr(&symbols::look_in_module, &search) == 0) return symbol;
     }
     const bool is_program = search.module[0] == '\0';
-    symbol.module = is_program ? symbols::program() : search.module;
+    symbol.module = is_program ? this_executable() : search.module;
     symbol.offset = address - search.base;
     // By the link it is found even when it has been deleted or replaced meanwhile.
     const char* file = is_program ? "/proc/self/exe" : search.module;

@@ -88,6 +88,10 @@ public:
 
     // The receiving side.
 
+    /// Whether there are handles among what has come.
+    [[nodiscard]] bool has_arrived() const noexcept {
+        return !arrived_.empty() || !copied_.empty() || !descriptors_.empty();
+    }
     /// The object that the bytes call `index`. Throws UnpicklingError, or shm::StaleTicket.
     [[nodiscard]] shm::Ref take(std::size_t index) {
         if (index < copied_.size()) return shm::Ref::copy(copied_[index]);

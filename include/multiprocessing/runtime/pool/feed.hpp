@@ -7,6 +7,7 @@
 #include <multiprocessing/runtime/pool/input.hpp>
 #include <multiprocessing/runtime/pool/process_engine.hpp>
 #include <multiprocessing/runtime/pool/work.hpp>
+#include <multiprocessing/runtime/pool/written_items.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -51,9 +52,6 @@ public:
     }
 
 private:
-    // A task that is larger ends with the grain that made it so.
-    static constexpr std::size_t large = std::size_t{64} << 10;
-
     /// What is about to be a task: the callable is written, and its handles are counted.
     struct Draft {
         pickle::Cargo cargo{false, "a pool's task"};
@@ -111,7 +109,7 @@ void ProcessFeeder<calling, F, Item>::begin(Draft& draft) {
         draft.callable->append(callable_.data(), callable_.size());
         return;
     }
-    TheWork::write_callable(*draft.callable, draft.cargo, f_);
+    TheWork::write_callable(*draft.callable, &draft.cargo, f_);
     if (draft.cargo.tickets().empty()) callable_.append(draft.callable->data(), draft.callable->size());
 }
 
@@ -157,33 +155,17 @@ void ProcessFeeder<calling, F, Item>::give_one_by_one(const std::shared_ptr<Job>
                                                       const Sentinel& end, std::uint32_t most,
                                                       std::uint32_t grain, Tell& about_to_give) {
     Draft draft;
-    pickle::Buffer items;
-    std::vector<std::uint64_t> first_bytes;
-    std::uint32_t count = 0;
-    std::size_t whole = 0;  // bytes before the chunk that was begun last
-    const auto write = [&](const Item& item) {
-        if (count % grain == 0) {
-            whole = items.size();
-            if constexpr (!TheWork::plain) first_bytes.push_back(whole);
-        }
-        if constexpr (TheWork::plain) {
-            items.append(std::addressof(item), sizeof item);
-        } else {
-            TheWork::write_item(items, &draft.cargo, item);
-        }
-    };
+    WrittenItems<TheWork, Item> items(most, grain);
     // True when no more are to come into this task.
     const auto take = [&](const Item& item) {
         if constexpr (TheWork::sized) {
-            if (count == 0 && grain == 1 && pickle::payload_size(item) >= large) {
+            if (items.count() == 0 && grain == 1 && pickle::payload_size(item) >= items.large) {
                 give_large(job, item, about_to_give);
                 return true;
             }
         }
-        if (count == 0) begin(draft);
-        write(item);
-        ++count;
-        return count == most || (items.size() >= large && count % grain == 0);
+        if (items.count() == 0) begin(draft);
+        return items.add(item, &draft.cargo);
     };
     input_.read(
         next, end,
@@ -195,22 +177,16 @@ void ProcessFeeder<calling, F, Item>::give_one_by_one(const std::shared_ptr<Job>
             }
         },
         // Of the range or of an item that cannot be written.
-        [&] {
-            const std::uint32_t chunks = count / grain;
-            if (count != chunks * grain || first_bytes.size() > chunks) items.truncate(whole);
-            count = chunks * grain;
-            if (!TheWork::plain) first_bytes.resize(chunks);
-            return count != 0;
-        });
-    if (count == 0) return;
-    Task& task = make(draft, count, grain, items.size());
+        [&] { return items.keep_whole(); });
+    if (items.count() == 0) return;
+    Task& task = make(draft, items.count(), grain, items.bytes().size());
     if constexpr (TheWork::plain) {
-        items.copy_to(shm::Arena::instance().at<std::byte>(task.items));
+        items.bytes().copy_to(shm::Arena::instance().at<std::byte>(task.items));
     } else {
-        const std::uint64_t begin_of_items = task.end - items.size();
-        items.copy_to(task.at(begin_of_items));
-        for (std::size_t i = 0; i < first_bytes.size(); ++i) {
-            task.all_grains()[i].first_byte = begin_of_items + first_bytes[i];
+        const std::uint64_t begin_of_items = task.end - items.bytes().size();
+        items.bytes().copy_to(task.at(begin_of_items));
+        for (std::size_t i = 0; i < items.first_bytes().size(); ++i) {
+            task.all_grains()[i].first_byte = begin_of_items + items.first_bytes()[i];
         }
     }
     submit(job, task, about_to_give);

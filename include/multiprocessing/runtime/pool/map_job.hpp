@@ -97,25 +97,22 @@ public:
                       std::uint32_t count) override;
     void put(std::uint64_t item, R value) override {
         this->show_more(1);
-        const std::lock_guard lock(mutex_);
+        std::unique_lock lock(mutex_);
         make_place(item + 1);
         values_[static_cast<std::size_t>(item)] = std::move(value);
-        ++done_;
+        done(1, lock);
     }
     void error(std::uint64_t item, std::exception_ptr exception) override {
         this->show_more(1);
         std::unique_lock lock(mutex_);
         errors_.emplace(item, std::move(exception));
-        ++done_;
-        // The worker of an item that is given up may be at it for long.
-        if (items_ && done_ == *items_) finish(lock);
+        done(1, lock);
     }
     void task_done(std::uint64_t bytes) override {
-        std::unique_lock lock(mutex_);
+        const std::lock_guard lock(mutex_);
         --tasks_out_;
         bytes_out_ -= std::min(bytes, bytes_out_);
         changed_.notify_all();
-        if (items_ && done_ == *items_) finish(lock);
     }
     bool fail(std::exception_ptr exception) override {
         {
@@ -158,6 +155,12 @@ private:
     void make_place(std::uint64_t last) {
         if (values_.size() < last) values_.resize(static_cast<std::size_t>(last));
     }
+    /// So many more items have their outcomes. The task of the last need not be over: a worker may be at
+    /// an item that has been given up.
+    void done(std::uint64_t items, std::unique_lock<std::mutex>& lock) {
+        done_ += items;
+        if (items_ && done_ == *items_) finish(lock);
+    }
     /// All outcomes are there. With the mutex, which it lets go.
     void finish(std::unique_lock<std::mutex>& lock);
 
@@ -179,11 +182,11 @@ void MapJob<R, Gathering>::array(std::uint64_t item, const std::byte* array, std
                                  std::uint32_t count) {
     if constexpr (direct && pickle::BitwiseElement<R>) {
         this->show_more(count);
-        const std::lock_guard lock(mutex_);
+        std::unique_lock lock(mutex_);
         make_place(item + count);
         std::memcpy(static_cast<void*>(values_.data() + item), array + from * sizeof(R),
                     count * sizeof(R));
-        done_ += count;
+        done(count, lock);
     } else {
         JobOf<R>::array(item, array, from, count);
     }

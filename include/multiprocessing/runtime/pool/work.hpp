@@ -9,8 +9,8 @@
 #include <multiprocessing/os/backtrace.hpp>
 #include <multiprocessing/pickle/callable.hpp>
 #include <multiprocessing/pickle/message.hpp>
-#include <multiprocessing/runtime/pool/calling.hpp>
 #include <multiprocessing/runtime/pool/desk.hpp>
+#include <multiprocessing/runtime/pool/item_call.hpp>
 #include <multiprocessing/runtime/pool/outcomes.hpp>
 #include <multiprocessing/runtime/pool/shared.hpp>
 
@@ -19,43 +19,17 @@
 #include <cstring>
 #include <exception>
 #include <memory>
-#include <new>
 #include <optional>
 #include <span>
-#include <string>
-#include <type_traits>
 #include <utility>
-#include <variant>
 
 namespace multiprocessing::runtime::pool {
 
-/// The work of calling `F` with `Item`s in another process.
+/// The work of calling `F` with `Item`s in a worker process of this machine.
 template <Calling calling, class F, class Item>
-struct Work : Call<calling, F, Item> {
-    static_assert(pickle::require_travelling_callable<F>);
-    static_assert(pickle::Picklable<Item>,
-                  "what a pool's function is called with must be picklable: give the type a "
-                  "serialize() as Boost.Serialization asks for");
-    using typename Call<calling, F, Item>::R;
-    static_assert(pickle::Picklable<R>,
-                  "what a pool's function returns must be picklable: give the type a serialize() as "
-                  "Boost.Serialization asks for");
-
-    /// Items that stand in the task, or elsewhere in shared memory, as an array.
-    static constexpr bool plain = pickle::BitwiseElement<Item>;
-    /// Items of which it is known how long they are before they are written.
-    static constexpr bool sized = !plain && pickle::has_exact_size<Item>;
-
-    static void write_callable(pickle::Buffer& buffer, pickle::Cargo& cargo, const F& f) {
-        if (pickle::is_null_callable(f)) {
-            throw ValueError("Pool: the function of type " + pickle::type_name<F>() + " is null");
-        }
-        pickle::OArchive archive(buffer, &cargo);
-        pickle::while_pickling([&] { pickle::save_callable(archive, f); });
-    }
-    static void write_item(pickle::Buffer& buffer, pickle::Cargo* cargo, const Item& item) {
-        pickle::save_payload(item, buffer, cargo);
-    }
+struct Work : TravellingCall<calling, F, Item> {
+    using typename TravellingCall<calling, F, Item>::R;
+    using TravellingCall<calling, F, Item>::plain;
 
     /// In the worker: runs a grain of the task that has been claimed, and more of them.
     static void run(Task& task, std::uint32_t grain, Desk& desk);
@@ -125,42 +99,12 @@ private:
         return {task_.at(begin), static_cast<std::size_t>(task_.end - begin)};
     }
     void step(Item& item, OutcomeWriter& outcomes) {
-        using Step = typename Call<calling, F, Item>::Step;
         if (task_.timed != 0) {
             desk_.begin_item(outcomes.item());
             // From here on who cancels finds it running, and asks it to stop.
             if (!is_wanted()) return;
         }
-        try {
-            if constexpr (std::is_void_v<typename Call<calling, F, Item>::Returned>) {
-                Step::run(*f_, item);
-                outcomes.value(std::monostate());
-            } else {
-                const R& result = Step::run(*f_, item);
-                write_result(result, outcomes);
-            }
-        } catch (const SystemExit&) {
-            if (task_.keeps_exit == 0) throw;  // the worker is to end
-            outcomes.error(std::current_exception());
-        } catch (const os::ThrowWatch&) {
-            // Never: those that come as far as this clause have their backtrace taken.
-        } catch (...) {
-            outcomes.error(std::current_exception(), os::last_watched_throw());
-            os::forget_watched_throw();
-        }
-    }
-    /// What its serialize() throws is not what the function has thrown.
-    static void write_result(const R& result, OutcomeWriter& outcomes) {
-        try {
-            outcomes.value(result);
-        } catch (const PicklingError&) {
-            throw;
-        } catch (const std::bad_alloc&) {
-            throw;
-        } catch (const std::exception& error) {
-            throw PicklingError("the result, of type " + pickle::type_name<R>() +
-                                ", cannot be pickled: " + error.what());
-        }
+        ItemCall<calling, F, Item>::run(*f_, item, outcomes, task_.keeps_exit != 0);
     }
     static void fail_rest(OutcomeWriter& outcomes, const std::exception_ptr& why) {
         while (outcomes.item() != outcomes.end()) outcomes.error(why);

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// Pools of processes that run what a pool over ranks gives to a node: those of a rank that stands for
+// its node, and of a master that works itself.
+#pragma once
+
+#include <multiprocessing/exceptions.hpp>
+#include <multiprocessing/mpi/answers.hpp>
+#include <multiprocessing/mpi/messages.hpp>
+#include <multiprocessing/mpi/setup.hpp>
+#include <multiprocessing/mpi/work.hpp>
+#include <multiprocessing/pickle/code.hpp>
+#include <multiprocessing/runtime/pool/job.hpp>
+#include <multiprocessing/runtime/pool/process_engine.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace multiprocessing::mpi {
+
+/// A function as its bytes, with all that a local pool must know of it.
+struct FunctionBytes {
+    Function head;
+    SliceInHand::Message message;
+    std::span<const std::byte> callable;
+};
+
+/// A slice as the local pool's job: passes its outcomes on as they come.
+class NodeJob final : public runtime::pool::Job {
+public:
+    NodeJob(Answers& answers, bool eager, std::uint64_t pool, const Slice& slice, std::uint32_t element,
+            std::uint32_t processes)
+        : answers_(answers), eager_(eager), pool_(pool), slice_(slice), element_(element),
+          at_once_(std::min(processes, slice.grains())), open_(slice.count, true) {}
+
+    void array(std::uint64_t item, const std::byte* array, std::uint32_t from,
+               std::uint32_t count) override {
+        const std::uint32_t first = of_task(item);
+        close(first, count);
+        const std::size_t size = std::size_t{count} * element_;
+        answers_.add(pool_, {slice_.task, Outcome::What::array, first, count, 0, size},
+                     {array + std::size_t{from} * element_, size});
+        sent();
+    }
+    void value(std::uint64_t item, std::span<const std::byte> bytes, pickle::Cargo& cargo) override {
+        if (cargo.has_arrived()) {
+            return error(item, std::make_exception_ptr(PicklingError(
+                                   "the result refers to an object in shared memory (a Queue, Lock, Value, "
+                                   "Array, ...), which only the processes of one machine have in common")));
+        }
+        const std::uint32_t first = of_task(item);
+        close(first, 1);
+        answers_.add(pool_, {slice_.task, Outcome::What::value, first, 1, 0, bytes.size()}, bytes);
+        sent();
+    }
+    void error(std::uint64_t item, std::exception_ptr exception) override {
+        const std::uint32_t first = of_task(item);
+        close(first, 1);
+        answers_.error(pool_, slice_.task, first, exception);
+        sent();
+    }
+    void task_done(std::uint64_t) override {
+        // As if its workers had been at it all the time.
+        const std::uint64_t taken = os::nanoseconds_now() - began_;
+        answers_.add(pool_, spent(slice_, 0, taken * at_once_));
+        answers_.flush();
+    }
+    bool fail(std::exception_ptr exception) override {
+        std::vector<std::uint32_t> rest;
+        {
+            const std::lock_guard lock(mutex_);
+            for (std::uint32_t i = 0; i < slice_.count; ++i) {
+                if (open_[i]) rest.push_back(slice_.first + i);
+                open_[i] = false;
+            }
+        }
+        if (rest.empty()) return false;
+        bool is_cancelled = false;
+        try {
+            std::rethrow_exception(exception);
+        } catch (const CancelledError&) {  // by the master, who need not be told
+            is_cancelled = true;
+        } catch (...) {
+        }
+        for (const std::uint32_t item : rest) {
+            if (is_cancelled) {
+                answers_.add(pool_, {slice_.task, Outcome::What::freed, item, 1, 0, 0});
+            } else {
+                answers_.error(pool_, slice_.task, item, exception);
+            }
+        }
+        answers_.flush();
+        return true;
+    }
+
+    [[nodiscard]] std::uint64_t task() const noexcept { return slice_.task; }
+
+private:
+    // The local pool counts as the job does that everything is part of.
+    [[nodiscard]] std::uint32_t of_task(std::uint64_t item) const noexcept {
+        return static_cast<std::uint32_t>(item - slice_.base);
+    }
+    void close(std::uint32_t first, std::uint32_t count) {
+        const std::lock_guard lock(mutex_);
+        for (std::uint32_t i = 0; i < count; ++i) open_[first - slice_.first + i] = false;
+    }
+    void sent() { eager_ ? answers_.flush() : answers_.flush_some(); }
+
+    Answers& answers_;
+    const bool eager_;
+    const std::uint64_t pool_;
+    const Slice slice_;
+    const std::uint32_t element_;
+    const std::uint32_t at_once_;
+    const std::uint64_t began_ = os::nanoseconds_now();
+    std::mutex mutex_;
+    std::vector<bool> open_;  // items without an outcome
+};
+
+/// The local pools, by the number of the pool that each is a part of.
+class Node {
+public:
+    /// `eager`: every outcome is passed on at once. Else the owner sees to it that `answers` are flushed
+    /// now and then.
+    Node(Answers& answers, bool eager) noexcept : answers_(answers), eager_(eager) {}
+    ~Node() {
+        for (auto& [number, pool] : pools_) pool.engine->abandon();
+    }
+    Node(const Node&) = delete;
+    Node& operator=(const Node&) = delete;
+
+    void open(std::uint64_t pool, const PoolSetup& setup) {
+        auto engine = runtime::pool::ProcessEngine::start(setup.local_settings());
+        auto& made = pools_[pool];
+        made.engine = engine;
+        made.service.emplace(std::move(engine));
+    }
+    [[nodiscard]] bool has(std::uint64_t pool) const { return pools_.contains(pool); }
+    /// Ends it; what it still has is failed first. *Blocks* until its workers have ended.
+    void close(std::uint64_t number) {
+        const auto found = pools_.find(number);
+        if (found == pools_.end()) return;
+        Pool pool = std::move(found->second);
+        pools_.erase(found);
+        pool.service.reset();
+        pool.engine->abandon();
+        answers_.flush();
+    }
+    void run(const std::shared_ptr<SliceInHand>& work, const FunctionBytes& function);
+    void cancel(std::uint64_t pool, std::span<const std::uint64_t> tasks);
+    /// Takes in what has come.
+    void look() {
+        for (auto& [number, pool] : pools_) pool.engine->look();
+    }
+    [[nodiscard]] bool empty() const noexcept { return pools_.empty(); }
+
+private:
+    struct Pool {
+        std::shared_ptr<runtime::pool::ProcessEngine> engine;
+        std::optional<runtime::pool::Service> service;
+        std::vector<std::weak_ptr<NodeJob>> jobs;
+    };
+
+    Answers& answers_;
+    const bool eager_;
+    std::map<std::uint64_t, Pool> pools_;
+    std::mutex mutex_;  // guards their jobs
+};
+
+// ---------------------------------------------------------------------------------------------------
+
+inline void Node::run(const std::shared_ptr<SliceInHand>& work, const FunctionBytes& function) {
+    const Slice& slice = work->slice;
+    const auto found = pools_.find(work->pool);
+    if (found == pools_.end()) return;
+    Pool& pool = found->second;
+    const auto job =
+        std::make_shared<NodeJob>(answers_, eager_, work->pool, slice, function.head.element,
+                                  pool.engine->size());
+    try {
+        const auto entry = reinterpret_cast<runtime::pool::Entry>(
+            const_cast<void*>(pickle::code_at(function.head.entry)));
+        const std::span<const std::byte> items = work->items();
+        runtime::pool::Task& task = pool.engine->make_task(
+            {entry, slice.count, std::min(slice.grain, slice.count), function.head.element,
+             function.callable.size(), items.size(), function.head.item != 0, slice.timeout != 0},
+            {});
+        std::memcpy(task.at(task.callable), function.callable.data(), function.callable.size());
+        if (function.head.item != 0) {
+            std::memcpy(shm::Arena::instance().at<std::byte>(task.items), items.data(), items.size());
+        } else {
+            const std::uint64_t begin = task.end - items.size();
+            if (!items.empty()) std::memcpy(task.at(begin), items.data(), items.size());
+            for (std::uint32_t i = 0; i < task.grains; ++i) {
+                task.all_grains()[i].first_byte = begin + work->place_of(i);
+            }
+        }
+        runtime::pool::TaskSettings settings;
+        settings.timeout = std::chrono::nanoseconds(slice.timeout);
+        settings.grace = std::chrono::nanoseconds(slice.grace);
+        settings.retries = slice.retries;
+        {
+            const std::lock_guard lock(mutex_);
+            std::erase_if(pool.jobs, [](const auto& each) { return each.expired(); });
+            pool.jobs.push_back(job);
+        }
+        pool.engine->submit(job, slice.base + slice.first, task, settings);
+    } catch (...) {
+        job->fail(std::current_exception());
+    }
+}
+
+inline void Node::cancel(std::uint64_t number, std::span<const std::uint64_t> tasks) {
+    const auto found = pools_.find(number);
+    if (found == pools_.end()) return;
+    std::vector<std::shared_ptr<NodeJob>> jobs;
+    {
+        const std::lock_guard lock(mutex_);
+        for (const auto& each : found->second.jobs) {
+            auto job = each.lock();
+            if (job && std::find(tasks.begin(), tasks.end(), job->task()) != tasks.end()) {
+                jobs.push_back(std::move(job));
+            }
+        }
+    }
+    for (const auto& job : jobs) found->second.engine->cancel(job);
+}
+
+}  // namespace multiprocessing::mpi
