@@ -13,6 +13,9 @@ install(TARGETS multiprocessing EXPORT multiprocessingTargets
 install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.hpp")
 install(EXPORT multiprocessingTargets NAMESPACE multiprocessing:: DESTINATION ${package_dir})
+# A file of its own, which is read only by those who ask for the component.
+install(TARGETS multiprocessing_mpi EXPORT multiprocessingMpiTargets)
+install(EXPORT multiprocessingMpiTargets NAMESPACE multiprocessing:: DESTINATION ${package_dir})
 
 configure_package_config_file(
     cmake/multiprocessingConfig.cmake.in ${PROJECT_BINARY_DIR}/multiprocessingConfig.cmake

@@ -87,6 +87,11 @@ has() {
             has_library boost_serialization
         ;;
     openssl) preprocessor_says version '__has_include(<openssl/hmac.h>)' && has_library crypto ;;
+    # Its headers may be where only its own compiler looks for them.
+    mpi)
+        command -v mpiexec >/dev/null 2>&1 && command -v mpicxx >/dev/null 2>&1 &&
+            preprocessor_says version '__has_include(<boost/mpi.hpp>)' && has_library boost_mpi
+        ;;
     png) preprocessor_says version '__has_include(<png.h>)' && has_library png ;;
     catch2)
         preprocessor_says version \
@@ -108,6 +113,7 @@ describe() {
     boost) echo "the headers of Boost 1.74 or newer" ;;
     serialization) echo "Boost.Serialization" ;;
     openssl) echo "OpenSSL's libcrypto, with its headers" ;;
+    mpi) echo "MPI (Open MPI or MPICH), and Boost.MPI" ;;
     png) echo "libpng, with its headers" ;;
     catch2) echo "Catch2 (2.13 or 3)" ;;
     clang) echo "clang++ 14 or newer" ;;
@@ -135,6 +141,7 @@ package_of() {
     boost) echo libboost-dev ;;
     serialization) echo libboost-serialization-dev ;;
     openssl) echo libssl-dev ;;
+    mpi) echo libboost-mpi-dev ;;
     png) echo libpng-dev ;;
     # Those of g++ come with it.
     sanitizers | clang_sanitizers) echo libclang-rt-dev ;;

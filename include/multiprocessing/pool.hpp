@@ -57,6 +57,10 @@ struct ProcessBackend {
     using Argument = pickle::travel_decay_t<T>;
     static constexpr bool takes_references = false;
     static constexpr bool sizes_chunks = false;
+    /// A caller that may block has so many bytes of tasks under way at most.
+    [[nodiscard]] static constexpr std::uint64_t bytes_ahead(const Engine&) noexcept {
+        return std::uint64_t{16} << 20;
+    }
     // Items are written, not moved.
     template <class Item>
     [[nodiscard]] static Item* moving(Item* items) noexcept {

@@ -360,7 +360,7 @@ auto PoolInterface<Backend>::gather(const TaskOptions& options, F f, Range& item
             }
             const std::uint64_t tasks_ahead =
                 waits ? std::uint64_t{2} * pool.size() : std::uint64_t(-1);
-            if (!job->wait_for_room(pool, tasks_ahead, Chunks::bytes_ahead)) break;
+            if (!job->wait_for_room(pool, tasks_ahead, Backend::bytes_ahead(pool))) break;
         }
     } catch (...) {
         pool.cancel(job);

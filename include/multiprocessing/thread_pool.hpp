@@ -41,6 +41,10 @@ struct ThreadBackend {
                                         pickle::travel_decay_t<T>, std::decay_t<T>>;
     static constexpr bool takes_references = true;
     static constexpr bool sizes_chunks = false;
+    /// A caller that may block has so many bytes of tasks under way at most.
+    [[nodiscard]] static constexpr std::uint64_t bytes_ahead(const Engine&) noexcept {
+        return std::uint64_t{16} << 20;
+    }
     // What is only the call's is moved from.
     template <class Item>
     [[nodiscard]] static auto moving(Item* items) noexcept {

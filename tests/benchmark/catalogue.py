@@ -35,11 +35,16 @@ OTHERS = {
     "cpython": "CPython",
     "cpython, bytes": "CPython, bytes",
     "cpython, update": "CPython, `update`",
+    "mpi4py": "mpi4py",
+    "mpi4py, chunks": "mpi4py, chunks",
+    "mpi4py, bytes": "mpi4py, bytes",
+    "by hand": "MPI by hand",
     "limit": "bare limit",
     "spsc": "bare SPSC ring",
     "socketpair": "bare `socketpair`",
     "boost": "Boost.Interprocess",
     "mpi": "MPI",
+    "ideal": "ideal",
 }
 
 # Beside `get`, the table of faster-fifo has `get_many`: CPython has none, and is the same in both rows.
@@ -254,6 +259,40 @@ into the same memory again and again.""", [
         Subject("AF_UNIX, 64 MiB", "", {"limit": 1}),
         Subject("AF_INET, 64 KiB", "The same over the loopback interface.", {"limit": 1}),
         Subject("AF_INET, 1 MiB", "", {"limit": 1}),
+    ]),
+    Group("The pool over MPI", """\
+`mp::mpi::Pool` beside `mpi4py.futures.MPIPoolExecutor`, and a master with workers that are written by hand
+in C: a message there and one back for each task, while the worker blocks in `MPI_Recv`. In each row all have
+as many ranks: one is the master, the others are workers, all on this machine and through shared memory. Two
+ranks are bound to a core each, as is Open MPI's way; where there are more ranks than cores nobody has one for
+itself.""", [
+        Subject("ranks, tiny tasks", """\
+`map` of a function that squares, each int a task of its own, `chunksize=1`; one worker.""",
+                {"mpi4py": 5, "by hand": 0.5}, label="tiny tasks"),
+        Subject("ranks, tiny tasks in chunks", """\
+The same with the default, which is that the pool chooses. That of mpi4py is 1; beside it `chunksize=100`,
+and by hand there are 100 in a message, too.""", label="tiny tasks in chunks"),
+        Subject("ranks, tiny tasks, 3 workers", """\
+The first again, with three workers.""", label="tiny tasks, 3 workers"),
+        Subject("ranks, apply round trip", """\
+`apply`, one call after the other; in mpi4py `submit` and `result`; by hand `MPI_Send` and `MPI_Recv`.""",
+                label="`apply` round trip"),
+        Subject("ranks, 1 MiB arguments", """\
+64 different arrays of 131,072 doubles, each the argument of a task that returns a number; one worker. In
+mpi4py an `array.array('d')`, and `bytes` of that size beside it. The limit is `MPI_Send` of the same arrays,
+one after the other, received into one buffer; it can be surpassed, for each array comes from memory that no
+cache has any more, while a pool may write the next while one is on its way.""",
+                {"limit": 0.8}, label="1 MiB arguments"),
+        Subject("ranks, 16 MiB of state", """\
+200 tiny tasks, `chunksize=1`, of a function that has an array of 2,097,152 doubles bound, `mp::partial(f,
+array)`, another one each time; three workers. mpi4py sends it with each task, or beside it with each chunk of
+67; by hand it goes by `MPI_Bcast`, before the tasks.""", label="16 MiB of state"),
+        Subject("ranks, hybrid, tiny tasks", """\
+The first again with `.hybrid`, as if the two ranks were two nodes, of two processes each. The others have one
+worker as before. Ours are not bound to a core here.""", label="hybrid, tiny tasks"),
+        Subject("ranks, balance", """\
+`map` of 64 tasks with the default of each; two workers. One task, the 17th, takes 40 ms of a processor, the
+others 1 ms. Ideal is half of what all take together.""", label="balance"),
     ]),
     Group("Processes", """\
 Start of a process that ends at once, and its join: medians. The limit of `fork` and `forkserver` is a

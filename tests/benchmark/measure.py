@@ -34,9 +34,9 @@ def rate(name, unit, scale, run, first, least=0.4, step=1, who="cpython"):
     show(name, count / taken * scale, unit, who)
 
 
-def microseconds(name, run, first, least=0.4):
+def microseconds(name, run, first, least=0.4, who="cpython"):
     count, taken = measure(run, first, least)
-    show(name, taken / count * 1e6, "µs")
+    show(name, taken / count * 1e6, "µs", who)
 
 
 def nanoseconds(name, run, first, least=0.4):

@@ -163,6 +163,7 @@ def about(figures):
         "CPython": platform.python_version(),
         "Boost": figures.about.get("boost", ""),
         "MPI": figures.about.get("mpi", ""),
+        "mpi4py": figures.about.get("mpi4py", ""),
         "rounds": str(len(figures.rounds)),
     }
     if distances:

@@ -6,9 +6,10 @@
 cmake_minimum_required(VERSION 3.20)
 
 # What every layer may use, then the layers from the lowest to the highest: a header may include its
-# own layer and those before it. What has no folder of a layer's is public.
+# own layer and those before it. What has no folder of a layer's is public. The distributed engine stands
+# above all, for nobody is to have MPI who does not ask for it.
 set(foundation exceptions.hpp timeout.hpp bytes.hpp none.hpp version.hpp result.hpp pool_stats.hpp)
-set(layers foundation os shm pickle runtime public umbrella)
+set(layers foundation os shm pickle runtime public umbrella mpi)
 
 function(layer_of header result)
     set(layer public)
@@ -17,6 +18,8 @@ function(layer_of header result)
         set(layer umbrella)
     elseif(name IN_LIST foundation)
         set(layer foundation)
+    elseif(name MATCHES "^mpi[/.]")
+        set(layer mpi)
     elseif(name MATCHES "^(os|shm|pickle|runtime)/")
         set(layer ${CMAKE_MATCH_1})
     endif()
@@ -62,8 +65,11 @@ foreach(header IN LISTS headers)
             endif()
         elseif(included MATCHES "^boost/(archive|serialization)/" AND NOT layer STREQUAL "pickle")
             offence("names an archive outside pickle/: <${included}>")
+        elseif(included MATCHES "^(boost/mpi[/.]|mpi[.]h$)" AND NOT layer STREQUAL "mpi")
+            offence("includes MPI outside mpi/: <${included}>")
         elseif(included MATCHES "[.]h$" AND NOT layer STREQUAL "os"
                AND NOT included STREQUAL "cxxabi.h"
+               AND NOT (layer STREQUAL "mpi" AND included STREQUAL "mpi.h")
                AND NOT (layer STREQUAL "shm" AND included STREQUAL "pthread.h"))
             offence("includes a system header outside os/: <${included}>")
         endif()

@@ -53,7 +53,7 @@ public:
 
 private:
     static constexpr std::size_t much = std::size_t{32} << 10;
-    static constexpr std::chrono::microseconds long_ago{500};
+    static constexpr std::chrono::microseconds long_ago{50};
     static constexpr std::size_t no_array = static_cast<std::size_t>(-1);
 
     void open(std::uint64_t pool) {

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <chrono>
 #include <thread>
-#include <utility>
 
 namespace multiprocessing::mpi {
 
@@ -20,22 +19,20 @@ public:
     explicit Backoff(std::chrono::nanoseconds spin) noexcept : spin_(spin) {}
 
     /// There was something: the next pause is the shortest.
-    void reset() noexcept {
-        rounds_ = 0;
-        nap_ = least;
-    }
+    void reset() noexcept { rounds_ = 0; }
     /// How long to sleep now. Zero: it has paused already, for a moment.
     [[nodiscard]] std::chrono::nanoseconds next() noexcept {
         if (rounds_++ == 0) began_ = os::Clock::now();
-        const auto waited = os::Clock::now() - began_;
+        const std::chrono::nanoseconds waited = os::Clock::now() - began_;
         if (waited < spin_) {
             // Who is to answer may be waiting for this very processor.
             if (rounds_ % 16 == 0) std::this_thread::yield();
             os::spin_pause();
             return std::chrono::nanoseconds(0);
         }
-        const auto most = waited > a_while ? most_later : most_at_first;
-        return std::exchange(nap_, std::min<std::chrono::nanoseconds>(nap_ * 2, most));
+        // What has taken long may take a part longer.
+        return std::clamp<std::chrono::nanoseconds>(waited / 4, least,
+                                                    waited > a_while ? most_later : most_at_first);
     }
 
 private:
@@ -45,7 +42,6 @@ private:
     static constexpr std::chrono::seconds a_while{1};
 
     const std::chrono::nanoseconds spin_;
-    std::chrono::nanoseconds nap_ = least;
     unsigned rounds_ = 0;
     os::Clock::time_point began_{};
 };

@@ -9,30 +9,24 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <utility>
 
 namespace multiprocessing::mpi {
 
-/// The message of a function, for one who is to send it on to others.
-[[nodiscard]] inline pickle::Buffer function_message(Function head, std::span<const std::byte> callable,
-                                                     std::span<const std::int32_t> others) {
-    head.send_on = static_cast<std::uint32_t>(others.size());
-    pickle::Buffer message;
-    message.reserve(sizeof head + others.size_bytes() + callable.size());
-    append(message, head);
-    message.append(others.data(), others.size_bytes());
-    message.append(callable.data(), callable.size());
-    return message;
-}
-
-/// Sends it to half of the ranks by the first of them, which does the same, to half of the rest, and so
-/// on. All have it after as many steps as their number has binary digits.
-inline void send_function(Wire& wire, const Function& head, std::span<const std::byte> callable,
-                          std::span<const std::int32_t> ranks) {
+/// Sends a function to half of the ranks by the first of them, which does the same, to half of the rest,
+/// and so on. All have it after as many steps as their number has binary digits. `keeps` has its bytes.
+inline void send_function(Wire& wire, Function head, std::span<const std::byte> callable,
+                          const std::shared_ptr<const void>& keeps, std::span<const std::int32_t> ranks) {
     while (!ranks.empty()) {
         const std::size_t half = (ranks.size() + 1) / 2;
-        wire.send(ranks[0], function_message(head, callable, ranks.subspan(1, half - 1)));
+        const auto others = ranks.subspan(1, half - 1);
+        head.send_on = static_cast<std::uint32_t>(others.size());
+        pickle::Buffer message;
+        append(message, head);
+        message.append(others.data(), others.size_bytes());
+        wire.send(ranks[0], std::move(message), callable, keeps);
         ranks = ranks.subspan(half);
     }
 }

@@ -24,6 +24,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -50,6 +51,39 @@ struct SentFunction {
     double samples = 0;
 };
 using FunctionPointer = std::shared_ptr<SentFunction>;
+
+/// Memory of items that have been sent, for the next: what is large would be given back to the system each
+/// time, and come back page by page.
+class SpareBuffers {
+public:
+    [[nodiscard]] pickle::Buffer take() noexcept {
+        const std::lock_guard lock(mutex_);
+        if (buffers_.empty()) return {};
+        pickle::Buffer buffer = std::move(buffers_.back());
+        buffers_.pop_back();
+        bytes_ -= buffer.capacity();
+        return buffer;
+    }
+    void put(pickle::Buffer&& buffer) noexcept {
+        if (buffer.capacity() < least) return;
+        const std::lock_guard lock(mutex_);
+        if (bytes_ + buffer.capacity() > most || buffers_.size() == buffers_.capacity()) return;
+        buffer.clear();
+        bytes_ += buffer.capacity();
+        buffers_.push_back(std::move(buffer));
+    }
+    SpareBuffers() { buffers_.reserve(most_buffers); }
+
+private:
+    static constexpr std::size_t least = std::size_t{128} << 10;
+    static constexpr std::size_t most = std::size_t{64} << 20;
+    static constexpr std::size_t most_buffers = 64;
+
+    std::mutex mutex_;
+    std::vector<pickle::Buffer> buffers_;
+    std::size_t bytes_ = 0;
+};
+inline SpareBuffers spare_buffers;
 
 /// Where a rank is that works for a pool.
 struct RankInfo {
@@ -126,6 +160,7 @@ private:
         bool cancelled = false;
         bool is_queued = true;
 
+        ~Given() { spare_buffers.put(std::move(parts.items)); }
         [[nodiscard]] std::uint32_t items_of(Grains grains) const noexcept {
             return std::min(grains.end * parts.grain, parts.count) - grains.first * parts.grain;
         }
@@ -142,7 +177,8 @@ private:
         std::uint64_t items = 0;  // that it has been sent
         std::uint64_t bytes = 0;  // of them
         bool is_stuck = false;    // it is at something that takes long, and gives back the rest
-        bool is_hungry = true;
+        bool is_hungry = true;    // it has room, as far as is known
+        std::list<Seat*>::iterator place{};  // in hungry_ or full_
         bool is_closed = false;
         std::unordered_set<std::uint64_t> functions{};  // that it has
         runtime::pool::WorkerTally tally{};
@@ -151,6 +187,8 @@ private:
         Seat* seat;
         pickle::Buffer message;
         std::vector<std::int32_t> others{};  // of a function: that are to have it from there
+        std::span<const std::byte> rest{};   // of the message, where it lies
+        std::shared_ptr<const void> keeps_rest{};
     };
     class LocalNode;
 
@@ -158,7 +196,8 @@ private:
     void dispatch() noexcept;
     [[nodiscard]] bool prepare(std::vector<Post>& posts);
     [[nodiscard]] std::uint32_t grains_for(const Seat& seat, const Given& given) const noexcept;
-    static void add_slice(const Given& given, Grains grains, pickle::Buffer& message);
+    [[nodiscard]] static std::span<const std::byte> add_slice(const Given& given, Grains grains,
+                                                              pickle::Buffer& message);
     void teach(Seat& seat, const FunctionPointer& function, std::vector<Post>& posts);
     void post(Post& post);
     void forget_functions(std::vector<Post>& posts);
@@ -174,8 +213,10 @@ private:
     void note_time(Seat& seat, const Outcome& outcome);
     void take_again(Seat& seat, Given& given, const Outcome& outcome);
     void tell_cancelled(const Given& given, std::vector<Post>& posts);
-    void feed(Seat& seat) {  // with the mutex
-        if (!std::exchange(seat.is_hungry, true)) hungry_.push_back(&seat);
+    /// With the mutex. Who was busy last is the first to be sent more, for it is awake.
+    void feed(Seat& seat) {
+        auto& from = std::exchange(seat.is_hungry, true) ? hungry_ : full_;
+        hungry_.splice(hungry_.begin(), from, seat.place);
     }
 
     // Engine's.
@@ -191,6 +232,10 @@ private:
     }
     void send_to_all(const Head& head);
     bool poll() noexcept { return fleet_ && fleet_->poll(); }
+    /// The pool's thread need not, for somebody waits who does.
+    [[nodiscard]] bool others_poll() const noexcept {
+        return services() == 0 && fleet_->is_polled(std::chrono::microseconds(500));
+    }
     [[nodiscard]] std::chrono::nanoseconds spin_time() const noexcept {
         return fleet_ ? fleet_->peers().spin_time() : std::chrono::nanoseconds(0);
     }
@@ -211,7 +256,8 @@ private:
     std::unordered_map<std::uint64_t, GivenPointer> given_;
     std::deque<GivenPointer> queue_;  // those with grains to be sent
     std::uint64_t waiting_items_ = 0;
-    std::deque<Seat*> hungry_;
+    std::list<Seat*> hungry_;
+    std::list<Seat*> full_;
     std::vector<FunctionPointer> functions_;
 
     // The thread's sleep.

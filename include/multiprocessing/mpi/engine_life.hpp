@@ -21,6 +21,7 @@ public:
 
     void open(const PoolSetup& setup) { node_.open(1, setup); }
     void close() { node_.close(1); }
+    void tend() { node_.give_back_what_waits(); }
     void take(pickle::Buffer&& buffer) {
         const auto message = std::make_shared<const pickle::Buffer>(std::move(buffer));
         MessageReader reader(message->span());
@@ -77,7 +78,7 @@ inline RankEngine::RankEngine(Settings settings, std::uint32_t size)
     const auto add = [&](int rank, std::uint32_t processes) {
         const std::uint32_t capacity = std::max(processes, std::uint32_t{1});
         seats_.emplace_back(rank, worker, capacity, processes);
-        hungry_.push_back(&seats_.back());
+        seats_.back().place = hungry_.insert(hungry_.end(), &seats_.back());
         seats_.back().tally.began.store(os::nanoseconds_now());
         seats_.back().tally.ready.store(os::nanoseconds_now());
         worker += capacity;
@@ -147,8 +148,9 @@ inline void RankEngine::look() {
 inline void RankEngine::attend() {
     came_some_ = false;
     if (!fleet_ || outstanding_.load() == 0) return;
+    if (local_) local_->tend();
     // Where somebody waits, he does it.
-    if (fleet_->is_polled() && services() == 0) return;
+    if (others_poll()) return;
     came_some_ = poll();
 }
 
@@ -158,8 +160,7 @@ inline void RankEngine::sleep() {
     if (!is_quiet && came_some_) return thread_backoff_->reset();
     std::chrono::nanoseconds nap{0};
     if (!is_quiet) {
-        nap = fleet_->is_polled() && services() == 0 ? std::chrono::milliseconds(1)
-                                                     : thread_backoff_->next();
+        nap = others_poll() ? std::chrono::milliseconds(1) : thread_backoff_->next();
         if (nap.count() == 0) return;
     } else {
         thread_backoff_->reset();

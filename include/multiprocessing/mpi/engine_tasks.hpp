@@ -65,8 +65,8 @@ inline std::uint64_t RankEngine::submit(const std::shared_ptr<Job>& job, std::ui
     const std::uint64_t id = next_id_.fetch_add(1);
     const std::uint32_t count = parts.count;
     const std::uint32_t grains = (count + parts.grain - 1) / parts.grain;
-    auto given = std::make_shared<Given>(
-        Given{id, job, base, std::move(parts), settings, {{0, grains}}, count, count});
+    GivenPointer given(
+        new Given{id, job, base, std::move(parts), settings, {{0, grains}}, count, count});
     std::exception_ptr refused;
     {
         const std::lock_guard lock(mutex_);
@@ -83,6 +83,9 @@ inline std::uint64_t RankEngine::submit(const std::shared_ptr<Job>& job, std::ui
         return id;
     }
     dispatch();
+    // Who gives much sees to it that those who are quick get more meanwhile. (An executor's callbacks may
+    // be anything, and are run in its own thread.)
+    if (fleet_ && !is_executors_ && !fleet_->is_polled(std::chrono::microseconds(50))) look();
     if (is_parked_.load()) wake();
     return id;
 }
@@ -119,16 +122,20 @@ inline bool RankEngine::prepare(std::vector<Post>& posts) {
         pickle::Buffer message;
         append(message, Head{Kind::slices, 0, number_});
         std::uint32_t slices = 0;
+        bool is_full = false;
+        std::span<const std::byte> all_of_rest;
+        std::shared_ptr<const void> keeps_rest;
         while (!queue_.empty() && message.size() < large) {
             Given& given = *queue_.front();
             const std::uint32_t grains = grains_for(seat, given);
-            if (grains == 0) break;
+            is_full = grains == 0;
+            if (is_full) break;
             teach(seat, given.parts.function, posts);
             Grains& waiting = given.waiting.front();
             const Grains some{waiting.first, waiting.first + grains};
             waiting.first = some.end;
             if (waiting.first == waiting.end) given.waiting.pop_front();
-            add_slice(given, some, message);
+            const auto rest = add_slice(given, some, message);
             ++slices;
             const std::uint32_t items = given.items_of(some);
             given.waiting_items -= items;
@@ -141,47 +148,57 @@ inline bool RankEngine::prepare(std::vector<Post>& posts) {
             if (std::find(given.seats.begin(), given.seats.end(), index) == given.seats.end()) {
                 given.seats.push_back(index);
             }
+            if (!rest.empty()) keeps_rest = queue_.front();
             if (given.waiting.empty()) {
                 given.is_queued = false;
                 queue_.pop_front();
             }
+            all_of_rest = rest;
+            // The rest of a task that is more than its share is for others first.
+            if (!rest.empty() || !given.waiting.empty()) break;
         }
-        // It has what it wants, or will be asked again when it has done some of it.
-        seat.is_hungry = false;
-        hungry_.pop_front();
+        // One that is full is asked again when it has done something, one that is not when the others
+        // have been.
+        seat.is_hungry = !is_full;
+        auto& to = is_full ? full_ : hungry_;
+        to.splice(to.end(), hungry_, seat.place);
         if (slices == 0) continue;
         Head head{Kind::slices, slices, number_};
         std::memcpy(message.data(), &head, sizeof head);
-        posts.push_back({&seat, std::move(message)});
+        posts.push_back({&seat, std::move(message), {}, all_of_rest, std::move(keeps_rest)});
         forget_functions(posts);
         return true;
     }
     return false;
 }
 
-/// How many items are to be at a rank: as many as take it some time, if it is known how long one takes.
+/// How many items are to be at a rank: as many as take it some time, if it is known how long one takes;
+/// and one that it need not wait for, unless the wait is nothing beside the task.
 inline std::uint64_t RankEngine::horizon_items(const Seat& seat,
                                                const SentFunction& function) const noexcept {
     constexpr double horizon = 2e6;  // nanoseconds
+    constexpr double takes_long = 20e6;
     constexpr double most = 1 << 20;
-    const double each = function.nanoseconds;
-    if (function.samples == 0) return seat.capacity;
-    return seat.capacity *
-           static_cast<std::uint64_t>(std::clamp(horizon / std::max(each, 1.0), 1.0, most));
+    const double each = std::max(function.nanoseconds, 1.0);
+    if (function.samples == 0 || each > takes_long) return seat.capacity;
+    return seat.capacity + static_cast<std::uint64_t>(seat.capacity * std::clamp(horizon / each, 1.0, most));
 }
 
-/// How many grains of a task a rank is to be sent now. With the mutex.
+/// How many grains of a task a rank is to be sent now; 0: it is full. With the mutex.
 inline std::uint32_t RankEngine::grains_for(const Seat& seat, const Given& given) const noexcept {
-    constexpr std::uint64_t most_bytes = std::uint64_t{4} << 20;
+    constexpr std::uint64_t most_bytes = std::uint64_t{2} << 20;
+    constexpr double worth_a_message = 1e5;  // nanoseconds
     if (seat.is_stuck) return 0;
+    const SentFunction& function = *given.parts.function;
     const std::uint64_t grain = given.parts.grain;
-    const std::uint64_t wanted = std::max(horizon_items(seat, *given.parts.function), seat.capacity * grain);
+    const std::uint64_t wanted = std::max(horizon_items(seat, function), seat.capacity * grain);
     if (seat.items != 0 && seat.items > wanted / 2) return 0;
     const std::uint64_t always = (seat.capacity + 1) * grain;
     if (seat.bytes > most_bytes && seat.items >= always) return 0;
     // Towards the end ever fewer, so that nobody has much to do when the others are done.
     const std::uint64_t share = waiting_items_ / (2 * std::uint64_t{size()}) + 1;
-    std::uint64_t items = std::min(wanted - seat.items, share);
+    const double least = function.samples == 0 ? 1 : worth_a_message / std::max(function.nanoseconds, 1.0);
+    std::uint64_t items = std::min(wanted - seat.items, std::max(share, static_cast<std::uint64_t>(least)));
     const std::uint64_t bytes_each = given.bytes_of(1) + 1;
     items = std::min(items, std::max(most_bytes / bytes_each, std::uint64_t{1}));
     const Grains& waiting = given.waiting.front();
@@ -189,7 +206,10 @@ inline std::uint32_t RankEngine::grains_for(const Seat& seat, const Given& given
         std::clamp<std::uint64_t>(items / grain, 1, waiting.end - waiting.first));
 }
 
-inline void RankEngine::add_slice(const Given& given, Grains grains, pickle::Buffer& message) {
+/// Appends it to a message; what is long it leaves where it is, to be sent as the rest.
+inline std::span<const std::byte> RankEngine::add_slice(const Given& given, Grains grains,
+                                                        pickle::Buffer& message) {
+    constexpr std::size_t is_long = std::size_t{32} << 10;
     const TaskParts& parts = given.parts;
     Slice slice;
     slice.task = given.id;
@@ -213,7 +233,9 @@ inline void RankEngine::add_slice(const Given& given, Grains grains, pickle::Buf
         slice.has_places = 1;
     }
     slice.size = end - begin;
-    message.reserve(message.size() + sizeof slice + static_cast<std::size_t>(slice.size) +
+    const std::span items(parts.items.data() + begin, static_cast<std::size_t>(slice.size));
+    const std::size_t here = items.size() >= is_long ? 0 : items.size();
+    message.reserve(message.size() + sizeof slice + here +
                     (grains.end - grains.first) * sizeof(std::uint64_t));
     append(message, slice);
     if (element == 0) {
@@ -221,7 +243,8 @@ inline void RankEngine::add_slice(const Given& given, Grains grains, pickle::Buf
             append(message, parts.first_bytes[i] - begin);
         }
     }
-    message.append(parts.items.data() + begin, static_cast<std::size_t>(slice.size));
+    message.append(items.data(), here);
+    return items.subspan(here);
 }
 
 /// Sees to it that a rank has a function. If that is large others, who will want it too, are sent it with
@@ -229,7 +252,7 @@ inline void RankEngine::add_slice(const Given& given, Grains grains, pickle::Buf
 inline void RankEngine::teach(Seat& seat, const FunctionPointer& function, std::vector<Post>& posts) {
     constexpr std::size_t large = std::size_t{64} << 10;
     if (!seat.functions.insert(function->head.id).second) return;
-    Post post{&seat, {}};
+    Post post{&seat, {}, {}, function->callable.span(), function};
     if (seat.rank >= 0 && function->callable.size() >= large) {
         std::uint64_t wanted = waiting_items_;
         for (Seat* other : hungry_) {
@@ -240,18 +263,22 @@ inline void RankEngine::teach(Seat& seat, const FunctionPointer& function, std::
         }
     }
     append(post.message, function->head);
-    post.message.append(function->callable.data(), function->callable.size());
     posts.push_back(std::move(post));
 }
 
 /// Without the mutex.
 inline void RankEngine::post(Post& post) {
-    if (post.seat->rank < 0) return local_->take(std::move(post.message));
-    if (post.others.empty()) return fleet_->send(post.seat->rank, std::move(post.message));
-    MessageReader reader(post.message.span());
-    const auto head = reader.get<Function>();
+    if (post.seat->rank < 0) {
+        post.message.append(post.rest.data(), post.rest.size());
+        return local_->take(std::move(post.message));
+    }
+    if (post.others.empty()) {
+        return fleet_->send(post.seat->rank, std::move(post.message), post.rest,
+                            std::move(post.keeps_rest));
+    }
+    const auto head = MessageReader(post.message.span()).get<Function>();
     post.others.insert(post.others.begin(), post.seat->rank);
-    fleet_->send_function(head, reader.rest(), post.others);
+    fleet_->send_function(head, post.rest, post.keeps_rest, post.others);
 }
 
 inline RankEngine::GivenPointer RankEngine::find_given(std::uint64_t id) const {

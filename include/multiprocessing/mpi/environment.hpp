@@ -10,6 +10,7 @@
 #include <multiprocessing/mpi/server.hpp>
 #include <multiprocessing/mpi/wire.hpp>
 #include <multiprocessing/os/clock.hpp>
+#include <multiprocessing/os/memory.hpp>
 #include <multiprocessing/os/module.hpp>
 #include <multiprocessing/os/exit.hpp>
 #include <multiprocessing/os/process.hpp>
@@ -177,7 +178,7 @@ inline void Environment::close(Leaving& leaving) noexcept {
     leaving.fleet->wire().close();
     if (leaving.to_spawned == MPI_COMM_NULL) return;
     const std::lock_guard lock(mpi_mutex);
-    MPI_Comm_disconnect(&leaving.to_spawned);
+    MPI_Comm_free(&leaving.to_spawned);
 }
 
 inline void Environment::finalize() noexcept {
@@ -202,6 +203,8 @@ inline void Environment::check_builds(Fleet& fleet) {
 }
 
 inline void Environment::serve(const boost::mpi::communicator& communicator) {
+    // A rank takes large messages in one after the other, for which memory is to stay.
+    os::keep_freed_memory();
     Wire wire(communicator);
     Peers peers(wire, options_.error_handler);
     peers.watch(0);
@@ -228,7 +231,7 @@ inline void Environment::serve_if_spawned(int argc, char** argv) {
         const boost::mpi::intercommunicator to_parent(parent, boost::mpi::comm_attach);
         serve(to_parent.merge(true));
     }
-    MPI_Comm_disconnect(&parent);
+    MPI_Comm_free(&parent);
     leave();
 }
 

@@ -37,7 +37,7 @@ public:
               std::uint32_t grain, Tell about_to_give) {
         if (!input_.go_on(next, end)) return false;
         if (!function_) function_ = written_function();
-        runtime::pool::WrittenItems<TheCall, Item> items(most, grain);
+        runtime::pool::WrittenItems<TheCall, Item> items(most, grain, spare_buffers.take());
         input_.read(
             next, end,
             [&](auto&& item) {

@@ -73,18 +73,23 @@ public:
     /// Passes on what has come; whether there was anything. Any thread may do so, one does. Nothing is
     /// thrown: when a rank is lost all pools are told.
     bool poll() noexcept;
-    /// Whether somebody else does so all the time.
-    [[nodiscard]] bool is_polled() const noexcept {
-        constexpr std::uint64_t a_moment = 500'000;
-        return os::nanoseconds_now() - polled_.load(std::memory_order_relaxed) < a_moment;
+    /// Whether somebody did so in this last time.
+    [[nodiscard]] bool is_polled(std::chrono::nanoseconds last) const noexcept {
+        return os::nanoseconds_now() - polled_.load(std::memory_order_relaxed) <
+               static_cast<std::uint64_t>(last.count());
     }
     /// Sends a message, as a part of a pool's work. A rank that is lost is told of by poll().
     void send(int rank, pickle::Buffer&& message) noexcept {
         carry_out([&] { wire_.send(rank, std::move(message)); });
     }
+    void send(int rank, pickle::Buffer&& message, std::span<const std::byte> rest,
+              std::shared_ptr<const void> keeps_rest) noexcept {
+        carry_out([&] { wire_.send(rank, std::move(message), rest, std::move(keeps_rest)); });
+    }
     void send_function(const Function& head, std::span<const std::byte> callable,
+                       const std::shared_ptr<const void>& keeps,
                        std::span<const std::int32_t> ranks) noexcept {
-        carry_out([&] { mpi::send_function(wire_, head, callable, ranks); });
+        carry_out([&] { mpi::send_function(wire_, head, callable, keeps, ranks); });
     }
     /// Is it this thread that passes something on right now?
     [[nodiscard]] bool is_passing_on() const noexcept {

@@ -8,6 +8,7 @@
 #include <multiprocessing/os/module.hpp>
 #include <multiprocessing/pickle/buffer.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -15,6 +16,9 @@
 #include <type_traits>
 
 namespace multiprocessing::mpi {
+
+/// Whoever has been at one task for so long, and longer than was thought, is not to keep others waiting.
+inline constexpr std::chrono::nanoseconds too_long = std::chrono::milliseconds(5);
 
 /// The first word of a message.
 enum class Kind : std::uint32_t {

@@ -14,6 +14,7 @@
 #include <multiprocessing/runtime/pool/process_engine.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -39,10 +40,12 @@ struct FunctionBytes {
 /// A slice as the local pool's job: passes its outcomes on as they come.
 class NodeJob final : public runtime::pool::Job {
 public:
+    /// `last`: when there was an outcome of its local pool.
     NodeJob(Answers& answers, bool eager, std::uint64_t pool, const Slice& slice, std::uint32_t element,
-            std::uint32_t processes)
+            std::uint32_t processes, std::shared_ptr<std::atomic<std::uint64_t>> last)
         : answers_(answers), eager_(eager), pool_(pool), slice_(slice), element_(element),
-          at_once_(std::min(processes, slice.grains())), open_(slice.count, true) {}
+          at_once_(std::min(processes, slice.grains())), last_(std::move(last)),
+          open_(slice.count, true) {}
 
     void array(std::uint64_t item, const std::byte* array, std::uint32_t from,
                std::uint32_t count) override {
@@ -105,6 +108,15 @@ public:
     }
 
     [[nodiscard]] std::uint64_t task() const noexcept { return slice_.task; }
+    /// It is this task of the local pool's.
+    void is_given_as(std::uint64_t local_id) noexcept { local_id_.store(local_id); }
+    /// What has not begun is for other nodes to run.
+    void give_back(runtime::pool::ProcessEngine& engine) {
+        for (const auto& [first, count] : engine.take_rest(local_id_.load())) {
+            close(slice_.first + first, count);
+            answers_.add(pool_, {slice_.task, Outcome::What::returned, slice_.first + first, count, 0, 0});
+        }
+    }
 
 private:
     // The local pool counts as the job does that everything is part of.
@@ -112,6 +124,7 @@ private:
         return static_cast<std::uint32_t>(item - slice_.base);
     }
     void close(std::uint32_t first, std::uint32_t count) {
+        last_->store(os::nanoseconds_now(), std::memory_order_relaxed);
         const std::lock_guard lock(mutex_);
         for (std::uint32_t i = 0; i < count; ++i) open_[first - slice_.first + i] = false;
     }
@@ -123,6 +136,8 @@ private:
     const Slice slice_;
     const std::uint32_t element_;
     const std::uint32_t at_once_;
+    const std::shared_ptr<std::atomic<std::uint64_t>> last_;
+    std::atomic<std::uint64_t> local_id_{0};
     const std::uint64_t began_ = os::nanoseconds_now();
     std::mutex mutex_;
     std::vector<bool> open_;  // items without an outcome
@@ -163,6 +178,8 @@ public:
     void look() {
         for (auto& [number, pool] : pools_) pool.engine->look();
     }
+    /// Where all workers of a pool have been at the same for long, what waits for them is given back.
+    void give_back_what_waits();
     [[nodiscard]] bool empty() const noexcept { return pools_.empty(); }
 
 private:
@@ -170,7 +187,16 @@ private:
         std::shared_ptr<runtime::pool::ProcessEngine> engine;
         std::optional<runtime::pool::Service> service;
         std::vector<std::weak_ptr<NodeJob>> jobs;
+        std::shared_ptr<std::atomic<std::uint64_t>> last = std::make_shared<std::atomic<std::uint64_t>>(0);
     };
+    [[nodiscard]] std::vector<std::shared_ptr<NodeJob>> jobs_of(Pool& pool) {
+        std::vector<std::shared_ptr<NodeJob>> jobs;
+        const std::lock_guard lock(mutex_);
+        for (const auto& each : pool.jobs) {
+            if (auto job = each.lock()) jobs.push_back(std::move(job));
+        }
+        return jobs;
+    }
 
     Answers& answers_;
     const bool eager_;
@@ -187,7 +213,7 @@ inline void Node::run(const std::shared_ptr<SliceInHand>& work, const FunctionBy
     Pool& pool = found->second;
     const auto job =
         std::make_shared<NodeJob>(answers_, eager_, work->pool, slice, function.head.element,
-                                  pool.engine->size());
+                                  pool.engine->size(), pool.last);
     try {
         const auto entry = reinterpret_cast<runtime::pool::Entry>(
             const_cast<void*>(pickle::code_at(function.head.entry)));
@@ -213,9 +239,10 @@ inline void Node::run(const std::shared_ptr<SliceInHand>& work, const FunctionBy
         {
             const std::lock_guard lock(mutex_);
             std::erase_if(pool.jobs, [](const auto& each) { return each.expired(); });
+            if (pool.jobs.empty()) pool.last->store(os::nanoseconds_now());
             pool.jobs.push_back(job);
         }
-        pool.engine->submit(job, slice.base + slice.first, task, settings);
+        job->is_given_as(pool.engine->submit(job, slice.base + slice.first, task, settings));
     } catch (...) {
         job->fail(std::current_exception());
     }
@@ -224,17 +251,20 @@ inline void Node::run(const std::shared_ptr<SliceInHand>& work, const FunctionBy
 inline void Node::cancel(std::uint64_t number, std::span<const std::uint64_t> tasks) {
     const auto found = pools_.find(number);
     if (found == pools_.end()) return;
-    std::vector<std::shared_ptr<NodeJob>> jobs;
-    {
-        const std::lock_guard lock(mutex_);
-        for (const auto& each : found->second.jobs) {
-            auto job = each.lock();
-            if (job && std::find(tasks.begin(), tasks.end(), job->task()) != tasks.end()) {
-                jobs.push_back(std::move(job));
-            }
+    for (const auto& job : jobs_of(found->second)) {
+        if (std::find(tasks.begin(), tasks.end(), job->task()) != tasks.end()) {
+            found->second.engine->cancel(job);
         }
     }
-    for (const auto& job : jobs) found->second.engine->cancel(job);
+}
+
+inline void Node::give_back_what_waits() {
+    for (auto& [number, pool] : pools_) {
+        const std::uint64_t last = pool.last->load(std::memory_order_relaxed);
+        if (last == 0 || os::nanoseconds_now() - last < std::uint64_t(too_long.count())) continue;
+        for (const auto& job : jobs_of(pool)) job->give_back(*pool.engine);
+    }
+    answers_.flush();
 }
 
 }  // namespace multiprocessing::mpi

@@ -107,8 +107,8 @@ private:
     void end_what_is_late();
     void give_back();
 
+    static constexpr std::uint64_t now_and_then = 200'000;  // nanoseconds
     static constexpr std::chrono::milliseconds tick_length{1};
-    static constexpr std::chrono::nanoseconds too_long = std::chrono::milliseconds(5);
 
     Wire& wire_;
     Peers& peers_;
@@ -163,19 +163,22 @@ inline void Server::serve() {
         const Join at_end{*this};
         Backoff backoff(peers_.spin_time());
         for (;;) {
-            bool any = receive();
             if (auto errand = next_errand()) {
                 do_errand(*errand);
-                any = true;
-            } else {
-                const std::lock_guard lock(mutex_);
-                if (leaves_ && errands_.empty()) break;
+                backoff.reset();
+                // While there is enough to do the rest may stay where it is.
+                if (os::nanoseconds_now() - received_ < now_and_then) continue;
             }
-            if (any) {
+            if (receive()) {
                 backoff.reset();
                 continue;
             }
+            {
+                const std::lock_guard lock(mutex_);
+                if (leaves_ && errands_.empty()) break;
+            }
             node_.look();
+            node_.give_back_what_waits();
             answers_.flush();
             const auto nap = backoff.next();
             if (nap.count() == 0) continue;
@@ -222,8 +225,7 @@ inline void Server::accept(pickle::Buffer& message) {
     }
 }
 
-/// Takes a function in, and sends it on to half of the ranks that are still to have it, and to the
-/// first of the other half, and so on: so all have it after the logarithm of their number of steps.
+/// Takes a function in, and sends it on to those that are to have it from here.
 inline void Server::accept_function(pickle::Buffer& buffer) {
     const auto message = std::make_shared<const pickle::Buffer>(std::move(buffer));
     MessageReader reader(message->span());
@@ -231,7 +233,7 @@ inline void Server::accept_function(pickle::Buffer& buffer) {
     std::vector<std::int32_t> others(head.send_on);
     for (std::int32_t& each : others) each = reader.get<std::int32_t>();
     const auto callable = reader.take(head.size);
-    send_function(wire_, head, callable, others);
+    send_function(wire_, head, callable, message, others);
     const std::lock_guard lock(mutex_);
     functions_.insert_or_assign(head.id, Known{{head, message, callable}, nullptr});
 }

@@ -18,6 +18,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -39,8 +40,6 @@ inline std::mutex mpi_mutex;
 /// One rank's connection to all others. *Thread safety*: any thread may send and receive.
 class Wire {
 public:
-    using Message = std::shared_ptr<const pickle::Buffer>;
-
     /// Over a duplicate of the communicator, in which nobody else sends. All of its ranks do this at
     /// the same time.
     explicit Wire(const boost::mpi::communicator& communicator);
@@ -52,10 +51,12 @@ public:
     [[nodiscard]] const boost::mpi::communicator& communicator() const noexcept { return communicator_; }
 
     /// Sends a message, which is kept until it is on its way. Does not wait. *Throws* RankLostError.
-    void send(int to, Message message);
     void send(int to, pickle::Buffer&& message) {
-        send(to, std::make_shared<const pickle::Buffer>(std::move(message)));
+        send(to, std::move(message), {}, nullptr);
     }
+    /// The same for one whose rest lies elsewhere, where it stays until then.
+    void send(int to, pickle::Buffer&& message, std::span<const std::byte> rest,
+              std::shared_ptr<const void> keeps_rest);
     /// Calls accept(from, message) for what has come, in the order in which it was sent; accept may move
     /// the message away. Whether there was anything. False at once when another thread is at it.
     /// `wait()` is called now and then while a long message comes in, and may throw.
@@ -64,7 +65,7 @@ public:
     /// The end of it; all ranks do this at the same time, when nothing is on its way any more.
     void close() {
         const std::lock_guard lock(mpi_mutex);
-        MPI_Comm_disconnect(&raw_);
+        MPI_Comm_free(&raw_);
     }
     /// Has all that was sent left? What has not goes on only while somebody receives, or asks this.
     [[nodiscard]] bool all_sent();
@@ -75,11 +76,13 @@ private:
     enum Tag : int { whole = 1, part = 2 };
     struct Pending {
         MPI_Request request;
-        Message message;
+        std::shared_ptr<const void> keeps;
     };
 
     [[nodiscard]] static MPI_Comm duplicate(const boost::mpi::communicator& communicator);
     static void check(int code, const char* call, int rank);
+    void post(int to, std::span<const std::byte> bytes, const std::shared_ptr<const void>& keeps,
+              bool is_last);
     void progress();
     template <class Wait>
     std::optional<int> take(Wait& wait);
@@ -117,22 +120,28 @@ inline void Wire::check(int code, const char* call, int rank) {
     throw RankLostError(text + ": " + error_text(code), rank);
 }
 
-inline void Wire::send(int to, Message message) {
+inline void Wire::send(int to, pickle::Buffer&& message, std::span<const std::byte> rest,
+                       std::shared_ptr<const void> keeps_rest) {
+    const auto kept = std::make_shared<const pickle::Buffer>(std::move(message));
     const std::lock_guard lock(mpi_mutex);
-    const std::size_t size = message->size();
-    std::size_t sent = 0;
+    post(to, kept->span(), kept, rest.empty());
+    if (!rest.empty()) post(to, rest, keeps_rest, true);
+}
+
+/// With the mutex.
+inline void Wire::post(int to, std::span<const std::byte> bytes, const std::shared_ptr<const void>& keeps,
+                       bool is_last) {
     do {
-        const std::size_t now = std::min(size - sent, most);
-        const std::byte* const from = size == 0 ? nullptr : message->data() + sent;
-        sent += now;
-        Pending pending{MPI_REQUEST_NULL, message};
-        check(MPI_Isend(from, static_cast<int>(now), MPI_BYTE, to, sent == size ? whole : part, raw_,
-                        &pending.request),
+        const auto now = bytes.first(std::min(bytes.size(), most));
+        bytes = bytes.subspan(now.size());
+        Pending pending{MPI_REQUEST_NULL, keeps};
+        check(MPI_Isend(now.data(), static_cast<int>(now.size()), MPI_BYTE, to,
+                        is_last && bytes.empty() ? whole : part, raw_, &pending.request),
               "MPI_Isend", to);
         int done = 0;
         check(MPI_Test(&pending.request, &done, MPI_STATUS_IGNORE), "MPI_Isend", to);
         if (done == 0) pending_.push_back(std::move(pending));
-    } while (sent != size);
+    } while (!bytes.empty());
     pending_count_.store(pending_.size(), std::memory_order_relaxed);
 }
 
@@ -169,8 +178,11 @@ std::optional<int> Wire::take(Wait& wait) {
             progress();
             MPI_Message message = MPI_MESSAGE_NULL;
             int found = 0;
-            check(MPI_Improbe(MPI_ANY_SOURCE, MPI_ANY_TAG, raw_, &found, &message, &status), "MPI_Improbe",
-                  -1);
+            // The first look may be what has MPI take in what has come, for the second to find.
+            for (int look = 0; look != 2 && found == 0; ++look) {
+                check(MPI_Improbe(MPI_ANY_SOURCE, MPI_ANY_TAG, raw_, &found, &message, &status),
+                      "MPI_Improbe", -1);
+            }
             if (found == 0) return std::nullopt;
             from = status.MPI_SOURCE;
             int count = 0;
@@ -208,13 +220,16 @@ template <class Accept, class Wait>
 bool Wire::receive(Accept accept, Wait wait) {
     const std::unique_lock role(role_, std::try_to_lock);
     if (!role) return false;
-    // Not for ever: others may have something to do, too.
+    // Not for ever: what has come is to be seen to, and others have something to do, too.
     constexpr int at_most = 64;
+    constexpr std::size_t much = std::size_t{256} << 10;
     constexpr std::size_t most_kept = std::size_t{16} << 20;
+    std::size_t bytes = 0;
     int taken = 0;
-    for (; taken != at_most; ++taken) {
+    for (; taken != at_most && bytes < much; ++taken) {
         const auto from = take(wait);
         if (!from) break;
+        bytes += incoming_.size();
         accept(*from, incoming_);
         incoming_.clear_and_shrink(most_kept);
     }

@@ -44,9 +44,6 @@ concept Finite = std::ranges::sized_range<Range> ||
 /// How the items of a `map` are cut: how many are run together, and how many are given at once.
 class Chunks {
 public:
-    /// A caller that may block has so many bytes of tasks under way at most.
-    static constexpr std::uint64_t bytes_ahead = std::uint64_t{16} << 20;
-
     /// `fixed` 0: as many as make about four chunks for each worker, if it is known how many items
     /// there will be, and no more than make a task large.
     Chunks(std::uint32_t workers, int fixed, std::size_t item_bytes) noexcept

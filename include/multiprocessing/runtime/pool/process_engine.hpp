@@ -87,6 +87,9 @@ public:
                          const TaskSettings& settings);
     /// Takes a task back if nobody has begun it. Whether that is so; false if it is over.
     bool take_back(std::uint64_t id);
+    /// Takes back the grains of a task that nobody has begun: of each the first item in the task, and how
+    /// many it has. Their outcomes will not come.
+    [[nodiscard]] std::vector<std::pair<std::uint32_t, std::uint32_t>> take_rest(std::uint64_t id);
     /// Has a worker begun it? False if it is over.
     [[nodiscard]] bool has_begun(std::uint64_t id) const;
     /// Takes back what nobody has begun, and takes no more.

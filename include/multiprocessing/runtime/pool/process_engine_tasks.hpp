@@ -157,6 +157,31 @@ inline bool ProcessEngine::take_back(std::uint64_t id) {
     return true;
 }
 
+inline std::vector<std::pair<std::uint32_t, std::uint32_t>> ProcessEngine::take_rest(std::uint64_t id) {
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> taken;
+    GivenPointer unused;
+    {
+        const std::lock_guard lock(mutex_);
+        const auto found = given_.find(id);
+        if (found == given_.end()) return taken;
+        Given& given = *found->second;
+        Task& task = task_of(given);
+        taken.reserve(task.grains);
+        for (std::uint32_t i = 0; i < task.grains; ++i) {
+            if (!withdraw(task.all_grains()[i])) continue;
+            taken.emplace_back(task.first_of(i), task.items_of(i));
+            --given.left;
+            outstanding_.fetch_sub(1);
+        }
+        if (given.left == 0) {
+            unused = found->second;
+            forget(found);
+        }
+    }
+    if (unused) free_task(unused->block);
+    return taken;
+}
+
 inline bool ProcessEngine::has_begun(std::uint64_t id) const {
     if (is_foreign()) return false;
     const std::lock_guard lock(mutex_);

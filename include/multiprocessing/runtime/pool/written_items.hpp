@@ -17,7 +17,9 @@ namespace multiprocessing::runtime::pool {
 template <class TheCall, class Item>
 class WrittenItems {
 public:
-    WrittenItems(std::uint32_t most, std::uint32_t grain) noexcept : most_(most), grain_(grain) {}
+    /// They are written into the memory of `bytes`, which grows.
+    WrittenItems(std::uint32_t most, std::uint32_t grain, pickle::Buffer&& bytes = {}) noexcept
+        : most_(most), grain_(grain), bytes_(std::move(bytes)) {}
 
     /// Of this size a task is large: it ends with the chunk that made it so.
     static constexpr std::size_t large = std::size_t{64} << 10;

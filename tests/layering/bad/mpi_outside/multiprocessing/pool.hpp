@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+#include <boost/mpi.hpp>
+#include <csignal>
