@@ -15,10 +15,9 @@
 //                 words.update(some)
 #include "support/arguments.hpp"
 #include "support/corpus.hpp"
+#include "support/engine.hpp"
 #include "support/progress.hpp"
 #include "support/tally.hpp"
-
-#include <multiprocessing.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -34,15 +33,13 @@
 #include <system_error>
 #include <vector>
 
-namespace mp = multiprocessing;
-
 constexpr std::string_view usage = R"(usage: wordcount [OPTION]... [DIRECTORY]
 Counts the words of all regular files under DIRECTORY (by default the headers of Boost). A word is
 a run of the letters A to Z and a to z. Prints the commonest words with their counts, then the time
 of one process, the time of a Pool, and the ratio of the two.
 
-  --processes N   workers of the Pool: 1 to 1024, by default one for each processor; with 1, one
-                  process counts without a Pool
+  --processes N   workers of the Pool: 1 to 1024, by default one for each processor, or all ranks
+                  of MPI but one; with 1, one process counts without a Pool
   --top N         how many words to print: by default 20
   --ignore-case   "Word" and "word" are one word
   --once          do not read the files beforehand and do not count by one process for comparison:
@@ -76,12 +73,11 @@ Tally count_by_one(const Corpus& corpus, bool ignore_case) {
     return sum;
 }
 
-Tally count_by_pool(const Corpus& corpus, bool ignore_case, int processes) {
-    Progress progress(std::to_string(processes) + " processes", corpus.bytes());
-    mp::Pool pool(processes);
+Tally count_by_pool(const Corpus& corpus, bool ignore_case, Pool& pool, const Crew& crew) {
+    Progress progress(crew.name, corpus.bytes());
     Tally sum;
     const auto count = mp::partial(count_batch, ignore_case);
-    for (const Tally& tally : pool.imap_unordered(count, corpus.batches(processes))) {
+    for (const Tally& tally : pool.imap_unordered(count, corpus.batches(crew.size))) {
         sum.merge(tally);
         progress.advance(tally.bytes);
     }
@@ -89,9 +85,9 @@ Tally count_by_pool(const Corpus& corpus, bool ignore_case, int processes) {
 }
 
 int main(int argc, char** argv) try {
-    mp::freeze_support();
+    freeze_support(argc, argv);
     Arguments arguments("wordcount", usage, argc, argv);
-    const int processes = arguments.number("--processes", mp::process_cpu_count(), 1, 1024);
+    const int processes = arguments.number("--processes", all_workers(), 1, 1024);
     const auto top = arguments.number<std::size_t>("--top", 20, 0, SIZE_MAX);
     const bool ignore_case = arguments.flag("--ignore-case");
     const bool once = arguments.flag("--once");
@@ -106,9 +102,14 @@ int main(int argc, char** argv) try {
     const Corpus corpus(directory);
     if (!once) corpus.warm_up();
     std::optional<Run> alone, pooled;
+    Crew crew;
     if (processes == 1 || !once) alone = timed([&] { return count_by_one(corpus, ignore_case); });
     if (processes > 1) {
-        pooled = timed([&] { return count_by_pool(corpus, ignore_case, processes); });
+        pooled = timed([&] {
+            Pool pool(processes);
+            crew = crew_of(pool);
+            return count_by_pool(corpus, ignore_case, pool, crew);
+        });
     }
 
     const Tally& tally = pooled ? pooled->tally : alone->tally;
@@ -118,8 +119,8 @@ int main(int argc, char** argv) try {
     std::cout << "\n"
               << directory << ": " << tally.files << " files, " << tally.bytes << " bytes, "
               << tally.words << " words, " << tally.table.size() << " different ones\n";
-    if (alone) print_speed(1, *alone);
-    if (pooled) print_speed(processes, *pooled);
+    if (alone) print_speed("1 process", *alone);
+    if (pooled) print_speed(crew.name, *pooled);
     if (alone && pooled) {
         std::cout << "speed-up over one process: " << std::fixed << std::setprecision(2)
                   << alone->seconds / pooled->seconds << '\n';

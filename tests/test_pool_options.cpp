@@ -545,9 +545,6 @@ TEST_CASE("what throws is not run again", "[pool][retries]") {
     };
     CHECK_THROWS_AS(pool.apply({.retries = 5}, fail, runs), std::out_of_range);
     CHECK(runs.load() == 1);
-    CHECK_THROWS_AS(pool.apply({.retries = -1}, square, 1), mp::ValueError);
-    CHECK_THROWS_AS(pool.map({.retries = -1}, square, {1}), mp::ValueError);
-    CHECK_THROWS_AS(pool.imap({.retries = -1}, square, {1}), mp::ValueError);
 }
 
 // ------------------------------------------------------------------------------------------ Cancel
@@ -713,38 +710,9 @@ TEST_CASE("try_map gives values and errors side by side", "[pool][try_map][fork]
         },
         {"a", "bc"});
     CHECK(fates(texts_of) == std::vector<std::string>{"a", "bc!"});
-    CHECK(pool.try_map(square, std::vector<int>()).empty());
-    CHECK(pool.try_map(square, {3}).front().value() == 9);
-    CHECK_THROWS_AS(pool.try_map(square, {3}, -1), mp::ValueError);
 }
 
 // ---------------------------------------------------------------------------------------- buffersize
-
-TEST_CASE("no more than buffersize items are read ahead of what was taken", "[pool][buffersize]") {
-    const mp::Pool pool(2);
-    const int buffersize = GENERATE(1, 2, 5, 300);
-    const int chunksize = GENERATE(1, 3);
-    const bool ordered = GENERATE(false, true);
-    constexpr int count = 400;
-    std::atomic<int> read{0};
-    const Generated input = counted(count, read);
-    const auto results = ordered ? pool.imap(square, input, chunksize, buffersize)
-                                 : pool.imap_unordered(square, input, chunksize, buffersize);
-    CHECK(read == buffersize);
-    std::set<int> values;
-    for (int taken = 0; taken < count; ++taken) {
-        values.insert(results.next(patience));
-        CHECK(read <= taken + buffersize);
-    }
-    CHECK(values.size() == count);
-    CHECK(read == count);
-    CHECK_THROWS_AS(results.next(patience), mp::StopIteration);
-    CHECK_THROWS_AS(pool.imap(square, input, 1, 0), mp::ValueError);
-    CHECK_THROWS_AS(pool.imap(square, input, 1, -3), mp::ValueError);
-    CHECK_THROWS_AS(pool.imap_unordered(square, {1, 2}, 1, 0), mp::ValueError);
-    CHECK_THROWS_AS(pool.imap_unordered({.timeout = 1}, square, input, 1, -1), mp::ValueError);
-    CHECK(pool.imap({.timeout = 60}, square, {3}, 1, 1).next(patience) == 9);
-}
 
 TEST_CASE("what is late or lost makes room in the buffer", "[pool][buffersize][timeout]") {
     const mp::Pool pool(2);

@@ -64,9 +64,8 @@ Run timed(Count count) {
     return {std::move(tally), time.count()};
 }
 
-inline void print_speed(int processes, const Run& run) {
-    std::printf("%d %s: %.3f s, %.0f files/s, %.1f MB/s\n", processes,
-                processes == 1 ? "process" : "processes", run.seconds,
+inline void print_speed(const std::string& workers, const Run& run) {
+    std::printf("%s: %.3f s, %.0f files/s, %.1f MB/s\n", workers.c_str(), run.seconds,
                 static_cast<double>(run.tally.files) / run.seconds,
                 static_cast<double>(run.tally.bytes) / run.seconds / 1e6);
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSL-1.0
 #
-# sh mandelbrot.sh PROGRAM: it writes a PNG, the same whatever the number of processes.
+# sh mandelbrot.sh PROGRAM [RANKS]: it writes a PNG, the same whatever the number of workers.
 . "$(dirname "$0")/support.sh"
 
 bytes_of() { od -An -v -tx1 "$@" | tr -d ' \n'; }
@@ -10,7 +10,7 @@ for processes in 1 2 3; do
     "$program" --size 301x203 --processes "$processes" --output "$processes.png" >out 2>err ||
         fail "exit code $?"
     [ ! -s err ] || fail "something on stderr, which is no terminal"
-    grep -q "^$processes.png: 301 x 203 pixels, rendered in .* s by $processes process" out ||
+    grep -q "^$processes.png: 301 x 203 pixels, rendered in .* s by $(workers "$processes")\$" out ||
         fail "the report is: $(cat out)"
     cmp 1.png "$processes.png" || fail "$processes processes render another picture than one"
 done

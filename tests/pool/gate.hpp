@@ -30,7 +30,10 @@ public:
     FileGate() : name_(fresh_file_name()) {}
     FileGate(const FileGate&) = delete;
     FileGate& operator=(const FileGate&) = delete;
-    ~FileGate() { std::filesystem::remove(name_); }
+    ~FileGate() {
+        std::filesystem::remove(name_);
+        std::filesystem::remove(name_ + passed);
+    }
 
     void open() const { std::ofstream(name_) << "open"; }
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
@@ -44,8 +47,16 @@ public:
             std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
     }
+    /// The same, and lets it be known.
+    static void pass(const std::string& name) {
+        wait_for(name);
+        std::ofstream(name + passed) << "passed";
+    }
+    /// Until somebody has: before it is taken away.
+    void wait_until_passed() const { wait_for(name_ + passed); }
 
 private:
+    static constexpr const char* passed = "-passed";
     std::string name_;
 };
 

@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -42,13 +43,15 @@ public:
 
     /// Sends what there is.
     void flush() {
-        const std::lock_guard lock(mutex_);
-        flush_locked();
+        std::unique_lock lock(mutex_);
+        close();
+        send_all(lock);
     }
     /// The same if it is much, or has waited for long.
     void flush_some() {
-        const std::lock_guard lock(mutex_);
-        if (buffer_.size() >= much || os::Clock::now() - last_ >= long_ago) flush_locked();
+        std::unique_lock lock(mutex_);
+        if (buffer_.size() >= much || os::Clock::now() - last_ >= long_ago) close();
+        send_all(lock);
     }
 
 private:
@@ -58,15 +61,20 @@ private:
 
     void open(std::uint64_t pool) {
         if (buffer_.size() != 0 && pool == pool_) return;
-        flush_locked();
+        close();
         pool_ = pool;
         append(buffer_, Head{Kind::outcomes, 0, pool});
     }
-    void flush_locked();
+    /// The message is as long as it is to be. With the mutex.
+    void close();
+    /// Without the mutex, for whoever is sent one may have something to add; one at a time and in order.
+    void send_all(std::unique_lock<std::mutex>& lock);
     void extend_array(std::uint64_t task, std::uint32_t item, const void* bytes, std::size_t size);
 
     const Send send_;
     std::mutex mutex_;  // guards what follows
+    std::deque<pickle::Buffer> full_;
+    bool sends_ = false;  // somebody does, what is in full_
     pickle::Buffer buffer_;
     std::uint64_t pool_ = 0;
     std::size_t array_ = no_array;  // where the array that may go on has its Outcome
@@ -75,13 +83,32 @@ private:
 
 // ---------------------------------------------------------------------------------------------------
 
-inline void Answers::flush_locked() {
+inline void Answers::close() {
     last_ = os::Clock::now();
     array_ = no_array;
-    if (buffer_.size() == 0) return;
-    pickle::Buffer full = std::move(buffer_);
-    buffer_ = pickle::Buffer();
-    send_(std::move(full));
+    if (buffer_.size() != 0) full_.push_back(std::exchange(buffer_, pickle::Buffer()));
+}
+
+inline void Answers::send_all(std::unique_lock<std::mutex>& lock) {
+    if (sends_) return;  // whoever does goes on with these
+    struct Sending {
+        Answers& answers;
+        std::unique_lock<std::mutex>& lock;
+        Sending(Answers& of, std::unique_lock<std::mutex>& held) : answers(of), lock(held) {
+            answers.sends_ = true;
+        }
+        ~Sending() {
+            if (!lock.owns_lock()) lock.lock();
+            answers.sends_ = false;
+        }
+    } const sending(*this, lock);
+    while (!full_.empty()) {
+        pickle::Buffer message = std::move(full_.front());
+        full_.pop_front();
+        lock.unlock();
+        send_(std::move(message));
+        lock.lock();
+    }
 }
 
 inline void Answers::add(std::uint64_t pool, const Outcome& outcome, std::span<const std::byte> bytes) {

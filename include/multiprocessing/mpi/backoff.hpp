@@ -20,6 +20,11 @@ public:
 
     /// There was something: the next pause is the shortest.
     void reset() noexcept { rounds_ = 0; }
+    /// While something is on its way that only moves on when somebody looks: no naps, for a while.
+    [[nodiscard]] std::chrono::nanoseconds next_while_sending() noexcept {
+        const auto nap = next();
+        return os::Clock::now() - began_ < a_short_while ? std::chrono::nanoseconds(0) : nap;
+    }
     /// How long to sleep now. Zero: it has paused already, for a moment.
     [[nodiscard]] std::chrono::nanoseconds next() noexcept {
         if (rounds_++ == 0) began_ = os::Clock::now();
@@ -39,6 +44,7 @@ private:
     static constexpr std::chrono::microseconds least{20};
     static constexpr std::chrono::milliseconds most_at_first{1};
     static constexpr std::chrono::milliseconds most_later{5};
+    static constexpr std::chrono::milliseconds a_short_while{100};
     static constexpr std::chrono::seconds a_while{1};
 
     const std::chrono::nanoseconds spin_;

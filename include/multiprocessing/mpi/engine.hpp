@@ -230,6 +230,7 @@ private:
     [[nodiscard]] bool brings_outcomes() const noexcept override {
         return is_own_thread() || (fleet_ && fleet_->is_passing_on());
     }
+    void listen_for_the_lost();
     void send_to_all(const Head& head);
     bool poll() noexcept { return fleet_ && fleet_->poll(); }
     /// The pool's thread need not, for somebody waits who does.
@@ -267,6 +268,7 @@ private:
     std::atomic<bool> is_parked_{false};
     std::optional<Backoff> thread_backoff_;
     bool came_some_ = false;
+    std::uint64_t listened_ = 0;  // when
 };
 
 }  // namespace multiprocessing::mpi

@@ -149,9 +149,21 @@ inline void RankEngine::attend() {
     came_some_ = false;
     if (!fleet_ || outstanding_.load() == 0) return;
     if (local_) local_->tend();
+    listen_for_the_lost();
     // Where somebody waits, he does it.
     if (others_poll()) return;
     came_some_ = poll();
+}
+
+/// Who has a part in this pool says something now and then, whatever it is at.
+inline void RankEngine::listen_for_the_lost() {
+    constexpr std::uint64_t interval = 100'000'000;
+    const std::uint64_t now = os::nanoseconds_now();
+    if (now - listened_ < interval) return;
+    listened_ = now;
+    for (const Seat& seat : seats_) {
+        if (seat.rank >= 0) fleet_->expect_word_of(seat.rank);
+    }
 }
 
 inline void RankEngine::sleep() {

@@ -14,6 +14,7 @@
 #include <multiprocessing/os/module.hpp>
 #include <multiprocessing/os/exit.hpp>
 #include <multiprocessing/os/process.hpp>
+#include <multiprocessing/os/stdio.hpp>
 #include <multiprocessing/process.hpp>
 #include <multiprocessing/runtime/exit.hpp>
 #include <multiprocessing/runtime/log.hpp>
@@ -33,6 +34,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -42,6 +44,9 @@ namespace multiprocessing::mpi {
 struct EnvironmentOptions {
     /// What is done when a rank is lost.
     ErrorHandler error_handler = ErrorHandler::abort();
+    /// A rank of which nothing has been heard for so long, though it has a part in a pool, is lost. (Those on
+    /// the same machine are watched: their end is known at once. And launchers watch as well.)
+    Timeout rank_timeout = std::chrono::seconds(60);
     /// How long the end of the program waits for ranks that are still at tasks whose pools have been
     /// terminated, before it ends the run by force.
     Timeout patience = std::chrono::seconds(10);
@@ -62,7 +67,7 @@ public:
     void serve_if_spawned(int argc, char** argv);
     /// Becomes the master of all ranks of the run, for good.
     void lead(const boost::mpi::communicator& world) {
-        world_ = std::make_shared<Fleet>(world, options_.error_handler);
+        world_ = std::make_shared<Fleet>(world, options_.error_handler, options_.rank_timeout.span());
         check_builds(*world_);
     }
     /// Those ranks; null: there are no others than this.
@@ -186,6 +191,15 @@ inline void Environment::finalize() noexcept {
 }
 
 inline void Environment::leave() noexcept {
+    // MPI waits for all ranks to end it together: not for ever for one that never will.
+    std::thread([until_lost = options_.rank_timeout, patience = options_.patience] {
+        const os::Deadline others_are_waited_for(patience);
+        while (!others_are_waited_for.expired()) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        const os::Deadline deadline(until_lost);
+        while (!deadline.expired()) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        os::write_to_stderr("multiprocessing::mpi: MPI_Finalize does not return; a rank ends without it\n");
+        os::exit_at_once(1);
+    }).detach();
     if (started_) {
         finalize();
     } else if (!boost::mpi::environment::finalized()) {
@@ -206,7 +220,7 @@ inline void Environment::serve(const boost::mpi::communicator& communicator) {
     // A rank takes large messages in one after the other, for which memory is to stay.
     os::keep_freed_memory();
     Wire wire(communicator);
-    Peers peers(wire, options_.error_handler);
+    Peers peers(wire, options_.error_handler, options_.rank_timeout.span());
     peers.watch(0);
     current_process().set_name("MpiRank-" + std::to_string(wire.rank()));
     runtime::log_at(runtime::log_level::info,
@@ -217,8 +231,8 @@ inline void Environment::serve(const boost::mpi::communicator& communicator) {
         peers.lost(error);
         throw;
     }
-    peers.expect_end(0);
     wire.close();
+    peers.expect_end(0);
 }
 
 inline void Environment::serve_if_spawned(int argc, char** argv) {
@@ -237,7 +251,7 @@ inline void Environment::serve_if_spawned(int argc, char** argv) {
 
 inline std::shared_ptr<Fleet> Environment::make_fleet(const boost::mpi::communicator& communicator,
                                                       MPI_Comm to_spawned) {
-    std::shared_ptr<Fleet> fleet(new Fleet(communicator, options_.error_handler),
+    std::shared_ptr<Fleet> fleet(new Fleet(communicator, options_.error_handler, options_.rank_timeout.span()),
                                  [this, to_spawned](Fleet* unused) {
                                      release({std::shared_ptr<Fleet>(unused), to_spawned});
                                  });

@@ -14,12 +14,14 @@
 
 #include <boost/mpi/communicator.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -45,8 +47,10 @@ public:
 class Fleet {
 public:
     /// The process is the master of the communicator's ranks: all others serve.
-    Fleet(const boost::mpi::communicator& communicator, ErrorHandler handler)
-        : wire_(communicator), peers_(wire_, std::move(handler)) {
+    Fleet(const boost::mpi::communicator& communicator, ErrorHandler handler,
+          std::optional<std::chrono::nanoseconds> patience)
+        : wire_(communicator), peers_(wire_, std::move(handler), patience),
+          heard_(static_cast<std::size_t>(wire_.size())) {
         for (int rank = 0; rank < wire_.size(); ++rank) {
             if (rank != wire_.rank()) peers_.watch(rank);
         }
@@ -77,6 +81,18 @@ public:
     [[nodiscard]] bool is_polled(std::chrono::nanoseconds last) const noexcept {
         return os::nanoseconds_now() - polled_.load(std::memory_order_relaxed) <
                static_cast<std::uint64_t>(last.count());
+    }
+    /// That a rank which has a pool has said something lately, or all pools are told that it is lost.
+    void expect_word_of(int rank) noexcept {
+        carry_out([&] {
+            const std::uint64_t polled = polled_.load();
+            const std::uint64_t last =
+                std::max(heard_[static_cast<std::size_t>(rank)].load(), listens_since_.load());
+            // What has been said since the last look is not heard yet.
+            if (polled <= last) return;
+            peers_.check_silence(rank,
+                                 std::chrono::nanoseconds(static_cast<std::int64_t>(polled - last)));
+        });
     }
     /// Sends a message, as a part of a pool's work. A rank that is lost is told of by poll().
     void send(int rank, pickle::Buffer&& message) noexcept {
@@ -112,7 +128,9 @@ private:
 
     Wire wire_;
     Peers peers_;
+    std::vector<std::atomic<std::uint64_t>> heard_;  // of each rank, when
     std::atomic<std::uint64_t> polled_{0};
+    std::atomic<std::uint64_t> listens_since_{0};
     std::atomic<std::thread::id> passing_on_{};
     std::atomic<int> left_{0};
     std::atomic<bool> dismissed_{false};
@@ -126,7 +144,11 @@ private:
 inline bool Fleet::poll() noexcept {
     if (peers_.is_any_lost()) return false;
     try {
-        polled_.store(os::nanoseconds_now(), std::memory_order_relaxed);
+        constexpr std::uint64_t long_ago = 1'000'000'000;
+        const std::uint64_t now = os::nanoseconds_now();
+        // What has been said while nobody listened is heard only now.
+        if (now - polled_.load() > long_ago) listens_since_.store(now);
+        polled_.store(now);
         const bool any = wire_.receive([this](int rank, pickle::Buffer& message) { pass_on(rank, message); },
                                        [this] { peers_.check(); });
         if (!any) peers_.check();
@@ -155,6 +177,8 @@ void Fleet::carry_out(What what) noexcept {
 
 inline void Fleet::pass_on(int rank, pickle::Buffer& message) {
     const Kind kind = kind_of(message.span());
+    heard_[static_cast<std::size_t>(rank)].store(os::nanoseconds_now(), std::memory_order_relaxed);
+    if (kind == Kind::alive) return;
     if (kind == Kind::left) {
         peers_.expect_end(rank);
         ++left_;

@@ -34,6 +34,7 @@ enum class Kind : std::uint32_t {
     outcomes,  // of items: Head, then each Outcome and its bytes
     failed,    // a pool's initializer: Head, the exception
     closed,    // a pool: Head
+    alive,     // Head
     left,      // Head
 };
 

@@ -49,11 +49,16 @@ public:
 
     void array(std::uint64_t item, const std::byte* array, std::uint32_t from,
                std::uint32_t count) override {
-        const std::uint32_t first = of_task(item);
-        close(first, count);
-        const std::size_t size = std::size_t{count} * element_;
-        answers_.add(pool_, {slice_.task, Outcome::What::array, first, count, 0, size},
-                     {array + std::size_t{from} * element_, size});
+        const std::uint32_t begin = of_task(item);
+        for (std::uint32_t first = begin; first != begin + count;) {
+            const std::uint32_t some = close(first, begin + count - first);
+            const std::size_t size = std::size_t{some} * element_;
+            if (some != 0) {
+                answers_.add(pool_, {slice_.task, Outcome::What::array, first, some, 0, size},
+                             {array + std::size_t{from + first - begin} * element_, size});
+            }
+            first += std::max(some, std::uint32_t{1});
+        }
         sent();
     }
     void value(std::uint64_t item, std::span<const std::byte> bytes, pickle::Cargo& cargo) override {
@@ -63,13 +68,13 @@ public:
                                    "Array, ...), which only the processes of one machine have in common")));
         }
         const std::uint32_t first = of_task(item);
-        close(first, 1);
+        if (close(first, 1) == 0) return;
         answers_.add(pool_, {slice_.task, Outcome::What::value, first, 1, 0, bytes.size()}, bytes);
         sent();
     }
     void error(std::uint64_t item, std::exception_ptr exception) override {
         const std::uint32_t first = of_task(item);
-        close(first, 1);
+        if (close(first, 1) == 0) return;
         answers_.error(pool_, slice_.task, first, exception);
         sent();
     }
@@ -113,7 +118,7 @@ public:
     /// What has not begun is for other nodes to run.
     void give_back(runtime::pool::ProcessEngine& engine) {
         for (const auto& [first, count] : engine.take_rest(local_id_.load())) {
-            close(slice_.first + first, count);
+            if (close(slice_.first + first, count) != count) continue;  // it has been cancelled meanwhile
             answers_.add(pool_, {slice_.task, Outcome::What::returned, slice_.first + first, count, 0, 0});
         }
     }
@@ -123,10 +128,16 @@ private:
     [[nodiscard]] std::uint32_t of_task(std::uint64_t item) const noexcept {
         return static_cast<std::uint32_t>(item - slice_.base);
     }
-    void close(std::uint32_t first, std::uint32_t count) {
+    /// These have an outcome now: how many of them, from the first on, had none. A worker may be at an
+    /// item that has been cancelled.
+    [[nodiscard]] std::uint32_t close(std::uint32_t first, std::uint32_t count) {
         last_->store(os::nanoseconds_now(), std::memory_order_relaxed);
         const std::lock_guard lock(mutex_);
-        for (std::uint32_t i = 0; i < count; ++i) open_[first - slice_.first + i] = false;
+        std::uint32_t closed = 0;
+        for (; closed != count && open_[first - slice_.first + closed]; ++closed) {
+            open_[first - slice_.first + closed] = false;
+        }
+        return closed;
     }
     void sent() { eager_ ? answers_.flush() : answers_.flush_some(); }
 

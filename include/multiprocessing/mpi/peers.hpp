@@ -24,6 +24,7 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -49,7 +50,8 @@ struct Peer {
 class Peers {
 public:
     /// Of a communicator, all ranks of which do this at the same time.
-    Peers(const Wire& wire, ErrorHandler handler);
+    /// `patience`: how long a rank may be silent that should not be.
+    Peers(const Wire& wire, ErrorHandler handler, std::optional<std::chrono::nanoseconds> patience);
     Peers(const Peers&) = delete;
     Peers& operator=(const Peers&) = delete;
 
@@ -68,6 +70,15 @@ public:
     /// *Throws* RankLostError when one that is watched has ended, after the handler has returned. Looks
     /// a thousand times a second at most.
     void check();
+    [[nodiscard]] std::chrono::nanoseconds patience() const noexcept { return patience_; }
+    /// Nothing has been heard of it for so long. *Throws* RankLostError, as check(), if that is too long.
+    void check_silence(int rank, std::chrono::nanoseconds silent) {
+        if (silent < patience_) return;
+        raise(RankLostError(at(rank).describe(rank) + " has not been heard of for " +
+                                std::to_string(std::chrono::duration_cast<std::chrono::seconds>(silent).count()) +
+                                " s",
+                            rank));
+    }
     /// One has been found to be gone, by whatever sign. *Throws* the same where the handler returns.
     [[noreturn]] void raise(const RankLostError& error) {
         lost(error);
@@ -89,6 +100,7 @@ private:
 
     const int self_;
     const ErrorHandler handler_;
+    const std::chrono::nanoseconds patience_;
     std::vector<Peer> all_;
     std::chrono::nanoseconds spin_{0};
     std::atomic<bool> is_any_lost_{false};
@@ -109,8 +121,11 @@ inline Peer Peer::self() {
     return self;
 }
 
-inline Peers::Peers(const Wire& wire, ErrorHandler handler)
-    : self_(wire.rank()), handler_(std::move(handler)), all_(static_cast<std::size_t>(wire.size())) {
+inline Peers::Peers(const Wire& wire, ErrorHandler handler,
+                    std::optional<std::chrono::nanoseconds> patience)
+    : self_(wire.rank()), handler_(std::move(handler)),
+      patience_(patience.value_or(std::chrono::nanoseconds::max())),
+      all_(static_cast<std::size_t>(wire.size())) {
     const Peer self = Peer::self();
     {
         const std::lock_guard lock(mpi_mutex);

@@ -93,6 +93,8 @@ private:
         if (grains != 0) free(work, first, grains, what);
     }
 
+    void check_master();
+
     // The main thread.
     std::optional<Errand> next_errand();
     void do_errand(Errand& errand);
@@ -118,9 +120,13 @@ private:
     Node node_;
 
     std::atomic<std::uint64_t> received_{0};  // when that was tried last
+    std::atomic<std::uint64_t> beat_{os::nanoseconds_now()};  // when the master was last told of this rank
+    std::atomic<bool> has_pool_{false};
     std::mutex mutex_;                        // guards what follows
     std::deque<Errand> errands_;
     std::map<std::uint64_t, Known> functions_;
+    std::set<std::uint64_t> open_;  // pools
+    std::uint64_t last_opened_ = 0;
     WorkPointer current_;
     bool leaves_ = false;
 
@@ -180,20 +186,35 @@ inline void Server::serve() {
             node_.look();
             node_.give_back_what_waits();
             answers_.flush();
-            const auto nap = backoff.next();
+            const auto nap = wire_.all_sent() ? backoff.next() : backoff.next_while_sending();
             if (nap.count() == 0) continue;
-            peers_.check();
-            std::this_thread::sleep_for(wire_.all_sent() ? nap : std::chrono::nanoseconds(0));
+            check_master();
+            std::this_thread::sleep_for(nap);
         }
     }
     answers_.flush();
     pickle::Buffer farewell;
     append(farewell, Head{Kind::left});
     wire_.send(master_, std::move(farewell));
+    Backoff backoff(peers_.spin_time());
     while (!wire_.all_sent()) {
-        peers_.check();
-        std::this_thread::yield();
+        check_master();
+        std::this_thread::sleep_for(backoff.next_while_sending());
     }
+}
+
+/// Says that this rank lives, and looks whether the master does.
+inline void Server::check_master() {
+    peers_.check();
+    const std::uint64_t now = os::nanoseconds_now();
+    const auto since = std::chrono::nanoseconds(static_cast<std::int64_t>(now - beat_.load()));
+    // Where there is no pool nobody asks; but who is not reached has ended.
+    if (since < (has_pool_ ? peers_.patience() / 4 : peers_.patience())) return;
+    beat_.store(now);
+    pickle::Buffer message;
+    append(message, Head{Kind::alive});
+    wire_.send(master_, std::move(message));
+    peers_.check_silence(master_, wire_.stalled_for());
 }
 
 inline void Server::accept(pickle::Buffer& message) {
@@ -201,6 +222,8 @@ inline void Server::accept(pickle::Buffer& message) {
     case Kind::open: {
         const auto open = MessageReader(message.span()).get<Open>();
         const std::lock_guard lock(mutex_);
+        open_.insert(open.pool);
+        last_opened_ = std::max(last_opened_, open.pool);
         errands_.push_back({Kind::open, open.pool, nullptr, open,
                             std::make_shared<const pickle::Buffer>(std::move(message))});
         break;
@@ -235,6 +258,8 @@ inline void Server::accept_function(pickle::Buffer& buffer) {
     const auto callable = reader.take(head.size);
     send_function(wire_, head, callable, message, others);
     const std::lock_guard lock(mutex_);
+    // From another rank it may come before its pool is opened; or when that has been closed.
+    if (head.pool <= last_opened_ && !open_.contains(head.pool)) return;
     functions_.insert_or_assign(head.id, Known{{head, message, callable}, nullptr});
 }
 
@@ -243,6 +268,8 @@ inline void Server::accept_slices(pickle::Buffer& buffer) {
     MessageReader reader(message->span());
     const auto head = reader.get<Head>();
     const std::lock_guard lock(mutex_);
+    // They may have been on their way when the pool was terminated.
+    if (!open_.contains(head.pool)) return;
     for (std::uint32_t i = 0; i < head.number; ++i) {
         const auto [slice, places, items] = read_slice(reader);
         errands_.push_back({Kind::slices, head.pool,
@@ -270,6 +297,7 @@ inline void Server::accept_close(const Head& close) {
         drop([&](const SliceInHand& work) { return work.pool == close.pool; }, true);
     }
     const std::lock_guard lock(mutex_);
+    open_.erase(close.pool);
     errands_.push_back({Kind::close, close.pool, nullptr, {}, {}});
 }
 
@@ -334,6 +362,7 @@ inline void Server::do_errand(Errand& errand) {
 
 inline void Server::open_pool(const Errand& errand) {
     OpenPool& pool = pools_[errand.pool];
+    has_pool_.store(true);
     pool.worker = errand.open.worker;
     try {
         MessageReader reader(errand.message->span());
@@ -360,6 +389,7 @@ inline void Server::open_pool(const Errand& errand) {
 inline void Server::close_pool(const Errand& errand) {
     node_.close(errand.pool);
     pools_.erase(errand.pool);
+    has_pool_.store(!pools_.empty());
     answers_.flush();
     {
         const std::lock_guard lock(mutex_);
@@ -458,7 +488,7 @@ inline void Server::tick() {
     if (since(received_.load(std::memory_order_relaxed)) >= tick_length) {
         receive();
         answers_.flush();
-        peers_.check();
+        check_master();
     }
     end_what_is_late();
     const std::uint64_t run = state_.run().load();
@@ -502,6 +532,8 @@ inline void Server::give_back() {
     bool any = false;
     {
         const std::lock_guard lock(mutex_);
+        // It has ended, and those who would get something back would not hear of that.
+        if (!current_) return;
         const auto give = [&](SliceInHand& work) {
             const auto [first, grains] = work.claim_rest();
             if (grains == 0) return;
@@ -509,7 +541,7 @@ inline void Server::give_back() {
             given_back_to_.insert(work.pool);
             any = true;
         };
-        if (current_) give(*current_);
+        give(*current_);
         std::erase_if(errands_, [&](const Errand& errand) {
             if (!errand.work) return false;
             give(*errand.work);

@@ -5,13 +5,14 @@
 #pragma once
 
 #include <multiprocessing/mpi/error.hpp>
-#include <multiprocessing/os/cpu.hpp>
+#include <multiprocessing/os/clock.hpp>
 #include <multiprocessing/pickle/buffer.hpp>
 
 #include <boost/mpi/communicator.hpp>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -67,6 +68,18 @@ public:
         const std::lock_guard lock(mpi_mutex);
         MPI_Comm_free(&raw_);
     }
+    /// For how long a short message has not left: its receiver cannot be reached.
+    [[nodiscard]] std::chrono::nanoseconds stalled_for() {
+        if (pending_count_.load(std::memory_order_relaxed) == 0) return {};
+        const std::lock_guard lock(mpi_mutex);
+        progress();
+        std::uint64_t since = os::nanoseconds_now();
+        const std::uint64_t now = since;
+        for (const Pending& each : pending_) {
+            if (each.since != 0) since = std::min(since, each.since);
+        }
+        return std::chrono::nanoseconds(static_cast<std::int64_t>(now - since));
+    }
     /// Has all that was sent left? What has not goes on only while somebody receives, or asks this.
     [[nodiscard]] bool all_sent();
 
@@ -74,9 +87,12 @@ private:
     // Messages that are longer go in parts, for MPI counts in ints.
     static constexpr std::size_t most = std::size_t{1} << 30;
     enum Tag : int { whole = 1, part = 2 };
+    // Such a message leaves at once, if its receiver can be reached at all.
+    static constexpr std::size_t is_short = 1024;
     struct Pending {
         MPI_Request request;
         std::shared_ptr<const void> keeps;
+        std::uint64_t since;  // if it is short
     };
 
     [[nodiscard]] static MPI_Comm duplicate(const boost::mpi::communicator& communicator);
@@ -134,7 +150,7 @@ inline void Wire::post(int to, std::span<const std::byte> bytes, const std::shar
     do {
         const auto now = bytes.first(std::min(bytes.size(), most));
         bytes = bytes.subspan(now.size());
-        Pending pending{MPI_REQUEST_NULL, keeps};
+        Pending pending{MPI_REQUEST_NULL, keeps, now.size() <= is_short ? os::nanoseconds_now() : 0};
         check(MPI_Isend(now.data(), static_cast<int>(now.size()), MPI_BYTE, to,
                         is_last && bytes.empty() ? whole : part, raw_, &pending.request),
               "MPI_Isend", to);

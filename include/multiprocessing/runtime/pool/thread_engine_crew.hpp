@@ -126,15 +126,18 @@ inline void ThreadEngine::sleep() {
 }
 
 inline void ThreadEngine::end_workers() {
-    std::vector<std::unique_ptr<Worker>> all;
+    std::vector<Worker*> all;
     {
         const std::lock_guard lock(mutex_);
         stopping_ = true;
-        all.swap(workers_);
-        for (const auto& worker : all) ask_to_stop(*worker);
+        for (const auto& worker : workers_) {
+            all.push_back(worker.get());
+            ask_to_stop(*worker);
+        }
     }
     work_.notify_all();
-    for (const auto& worker : all) {
+    // They stay, for what they have done is asked for after the end, too.
+    for (Worker* const worker : all) {
         if (worker->thread.joinable()) worker->thread.join();
     }
 }
