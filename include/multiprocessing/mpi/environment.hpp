@@ -25,6 +25,7 @@
 #include <boost/mpi/intercommunicator.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -105,6 +106,7 @@ private:
     const EnvironmentOptions options_;
     std::optional<boost::mpi::environment> started_;  // by this; else by the program
     std::shared_ptr<Fleet> world_;
+    std::atomic<bool> is_serving_{false};
     std::mutex mutex_;  // guards what follows
     std::vector<Leaving> leaving_;  // whose ranks have not all come to it yet
 };
@@ -187,6 +189,11 @@ inline void Environment::close(Leaving& leaving) noexcept {
 }
 
 inline void Environment::finalize() noexcept {
+    if (is_serving_) {
+        // MPI would wait for all others to end with it, and they for this one's task.
+        os::write_to_stderr("multiprocessing::mpi: a task has ended the process of its rank\n");
+        os::exit_at_once(1);
+    }
     started_.reset();
 }
 
@@ -225,8 +232,10 @@ inline void Environment::serve(const boost::mpi::communicator& communicator) {
     current_process().set_name("MpiRank-" + std::to_string(wire.rank()));
     runtime::log_at(runtime::log_level::info,
                     [&] { return "mpi: " + peers.at(wire.rank()).describe(wire.rank()) + " serves"; });
+    is_serving_ = true;
     try {
         Server(wire, peers, 0).serve();
+        is_serving_ = false;
     } catch (const RankLostError& error) {
         peers.lost(error);
         throw;
