@@ -13,6 +13,7 @@
 #include <multiprocessing/none.hpp>
 #include <multiprocessing/pickle.hpp>
 #include <multiprocessing/pool.hpp>
+#include <multiprocessing/pool_concept.hpp>
 #include <multiprocessing/process.hpp>
 #include <multiprocessing/python.hpp>
 #include <multiprocessing/queues.hpp>

@@ -204,8 +204,9 @@ inline RankEngine::Settings RankBackend::settings(PoolOptions options) {
     }
     const int there = settings.fleet ? settings.fleet->ranks() : 0;
     if (there < options.minimum_ranks) {
-        throw std::runtime_error("mpi::Pool: there are " + std::to_string(there) + " ranks beside this one, but "
-                                 "minimum_ranks is " + std::to_string(options.minimum_ranks) +
+        throw std::runtime_error("mpi::Pool: there are " + std::to_string(there) +
+                                 " ranks beside this one, but minimum_ranks is " +
+                                 std::to_string(options.minimum_ranks) +
                                  ": start the program with mpiexec -n " +
                                  std::to_string(options.minimum_ranks + 1));
     }

@@ -11,6 +11,7 @@
 #include <multiprocessing/mpi/messages.hpp>
 #include <multiprocessing/mpi/node.hpp>
 #include <multiprocessing/mpi/setup.hpp>
+#include <multiprocessing/os/fork.hpp>
 #include <multiprocessing/pool_stats.hpp>
 #include <multiprocessing/runtime/pool/engine.hpp>
 #include <multiprocessing/runtime/pool/statistics.hpp>
@@ -28,6 +29,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <thread>
@@ -57,7 +59,7 @@ using FunctionPointer = std::shared_ptr<SentFunction>;
 class SpareBuffers {
 public:
     [[nodiscard]] pickle::Buffer take() noexcept {
-        const std::lock_guard lock(mutex_);
+        const std::scoped_lock lock(mutex_);
         if (buffers_.empty()) return {};
         pickle::Buffer buffer = std::move(buffers_.back());
         buffers_.pop_back();
@@ -66,7 +68,7 @@ public:
     }
     void put(pickle::Buffer&& buffer) noexcept {
         if (buffer.capacity() < least) return;
-        const std::lock_guard lock(mutex_);
+        const std::scoped_lock lock(mutex_);
         if (bytes_ + buffer.capacity() > most || buffers_.size() == buffers_.capacity()) return;
         buffer.clear();
         bytes_ += buffer.capacity();
@@ -79,7 +81,7 @@ private:
     static constexpr std::size_t most = std::size_t{64} << 20;
     static constexpr std::size_t most_buffers = 64;
 
-    std::mutex mutex_;
+    os::ForkAwareMutex mutex_;
     std::vector<pickle::Buffer> buffers_;
     std::size_t bytes_ = 0;
 };
@@ -156,7 +158,7 @@ private:
         std::deque<Grains> waiting;  // to be sent
         std::uint64_t waiting_items; // of them all
         std::uint64_t left;          // items that have not ended, wherever they are
-        std::vector<std::size_t> seats{};  // that some have been sent to
+        std::vector<std::size_t> seats{};  // that some have been sent to, some more than once
         bool cancelled = false;
         bool is_queued = true;
 
@@ -174,6 +176,7 @@ private:
         std::uint32_t worker;     // the number of its first
         std::uint32_t capacity;   // how many items it runs at a time
         std::uint32_t processes;  // of its local pool; 0: it runs them itself
+        std::size_t index;        // among the seats
         std::uint64_t items = 0;  // that it has been sent
         std::uint64_t bytes = 0;  // of them
         bool is_stuck = false;    // it is at something that takes long, and gives back the rest
@@ -254,6 +257,7 @@ private:
 
     // With the mutex.
     std::deque<Seat> seats_;
+    std::vector<Seat*> by_rank_;  // null for those that have none
     std::unordered_map<std::uint64_t, GivenPointer> given_;
     std::deque<GivenPointer> queue_;  // those with grains to be sent
     std::uint64_t waiting_items_ = 0;

@@ -77,7 +77,11 @@ inline RankEngine::RankEngine(Settings settings, std::uint32_t size)
     std::uint32_t worker = 0;
     const auto add = [&](int rank, std::uint32_t processes) {
         const std::uint32_t capacity = std::max(processes, std::uint32_t{1});
-        seats_.emplace_back(rank, worker, capacity, processes);
+        seats_.emplace_back(rank, worker, capacity, processes, seats_.size());
+        if (rank >= 0) {
+            if (by_rank_.size() <= static_cast<std::size_t>(rank)) by_rank_.resize(std::size_t(rank) + 1);
+            by_rank_[static_cast<std::size_t>(rank)] = &seats_.back();
+        }
         seats_.back().place = hungry_.insert(hungry_.end(), &seats_.back());
         seats_.back().tally.began.store(os::nanoseconds_now());
         seats_.back().tally.ready.store(os::nanoseconds_now());
@@ -90,7 +94,7 @@ inline RankEngine::RankEngine(Settings settings, std::uint32_t size)
 }
 
 inline RankEngine::~RankEngine() {
-    if (fleet_) fleet_->leave(number_);
+    if (fleet_ && !is_foreign()) fleet_->leave(number_);
 }
 
 inline std::shared_ptr<RankEngine> RankEngine::start(Settings settings) {

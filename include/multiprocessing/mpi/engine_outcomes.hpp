@@ -8,11 +8,11 @@
 namespace multiprocessing::mpi {
 
 inline void RankEngine::accept(int rank, Kind kind, MessageReader message) {
-    const auto found = std::find_if(seats_.begin(), seats_.end(),
-                                    [rank](const Seat& seat) { return seat.rank == rank; });
-    if (found == seats_.end()) return;
+    const auto index = static_cast<std::size_t>(rank);
+    Seat* const seat = index < by_rank_.size() ? by_rank_[index] : nullptr;
+    if (seat == nullptr) return;
     switch (kind) {
-    case Kind::outcomes: return accept_outcomes(*found, message);
+    case Kind::outcomes: return accept_outcomes(*seat, message);
     case Kind::failed: {
         const std::exception_ptr why = Job::load(message.rest());
         if (!is_executors_) return break_down(why);
@@ -24,7 +24,7 @@ inline void RankEngine::accept(int rank, Kind kind, MessageReader message) {
     }
     case Kind::closed: {
         const std::lock_guard lock(mutex_);
-        found->is_closed = true;
+        seat->is_closed = true;
         return;
     }
     default: throw UnpicklingError("the master of a pool has been sent a message that is for a rank");

@@ -142,12 +142,7 @@ inline bool RankEngine::prepare(std::vector<Post>& posts) {
             waiting_items_ -= items;
             seat.items += items;
             seat.bytes += given.bytes_of(items);
-            const auto index = static_cast<std::size_t>(
-                std::find_if(seats_.begin(), seats_.end(), [&](const Seat& s) { return &s == &seat; }) -
-                seats_.begin());
-            if (std::find(given.seats.begin(), given.seats.end(), index) == given.seats.end()) {
-                given.seats.push_back(index);
-            }
+            if (given.seats.empty() || given.seats.back() != seat.index) given.seats.push_back(seat.index);
             if (!rest.empty()) keeps_rest = queue_.front();
             if (given.waiting.empty()) {
                 given.is_queued = false;
@@ -300,7 +295,8 @@ inline void RankEngine::take_off_queue(Given& given) noexcept {
 
 /// With the mutex.
 inline void RankEngine::tell_cancelled(const Given& given, std::vector<Post>& posts) {
-    for (const std::size_t seat : given.seats) {
+    const std::set<std::size_t> each_once(given.seats.begin(), given.seats.end());
+    for (const std::size_t seat : each_once) {
         posts.push_back({&seats_[seat], {}});
         append(posts.back().message,
                Cancel{Kind::cancel, 1, number_, given.settings.may_be_stopped ? 1u : 0u});

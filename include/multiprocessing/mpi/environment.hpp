@@ -103,6 +103,10 @@ private:
     void dismiss_all() noexcept;
     void finalize() noexcept;
 
+    /// A forked child has no part in MPI, whatever it has copies of.
+    [[nodiscard]] bool is_foreign() const noexcept { return creator_ != os::this_pid(); }
+
+    const int creator_ = os::this_pid();
     const EnvironmentOptions options_;
     std::optional<boost::mpi::environment> started_;  // by this; else by the program
     std::shared_ptr<Fleet> world_;
@@ -189,6 +193,7 @@ inline void Environment::close(Leaving& leaving) noexcept {
 }
 
 inline void Environment::finalize() noexcept {
+    if (is_foreign()) return;
     if (is_serving_) {
         // MPI would wait for all others to end with it, and they for this one's task.
         os::write_to_stderr("multiprocessing::mpi: a task has ended the process of its rank\n");
@@ -201,9 +206,10 @@ inline void Environment::leave() noexcept {
     // MPI waits for all ranks to end it together: not for ever for one that never will.
     std::thread([until_lost = options_.rank_timeout, patience = options_.patience] {
         const os::Deadline others_are_waited_for(patience);
-        while (!others_are_waited_for.expired()) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        constexpr std::chrono::milliseconds nap(100);
+        while (!others_are_waited_for.expired()) std::this_thread::sleep_for(nap);
         const os::Deadline deadline(until_lost);
-        while (!deadline.expired()) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        while (!deadline.expired()) std::this_thread::sleep_for(nap);
         os::write_to_stderr("multiprocessing::mpi: MPI_Finalize does not return; a rank ends without it\n");
         os::exit_at_once(1);
     }).detach();
@@ -295,6 +301,10 @@ inline std::shared_ptr<Fleet> Environment::spawn(int ranks,
 
 /// Its ranks may go. Those that are at something that takes long are waited for at the end of the program.
 inline void Environment::release(Leaving leaving) noexcept {
+    if (is_foreign()) {
+        new Leaving(std::move(leaving));  // never destroyed
+        return;
+    }
     leaving.fleet->dismiss();
     if (leaving.fleet->await_end(os::Deadline::after(std::chrono::seconds(1)))) return close(leaving);
     const std::lock_guard lock(mutex_);

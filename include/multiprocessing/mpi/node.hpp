@@ -161,38 +161,39 @@ public:
     /// now and then.
     Node(Answers& answers, bool eager) noexcept : answers_(answers), eager_(eager) {}
     ~Node() {
-        for (auto& [number, pool] : pools_) pool.engine->abandon();
+        for (auto& [number, pool] : pools_) pool->engine->abandon();
     }
     Node(const Node&) = delete;
     Node& operator=(const Node&) = delete;
 
     void open(std::uint64_t pool, const PoolSetup& setup) {
-        auto engine = runtime::pool::ProcessEngine::start(setup.local_settings());
-        auto& made = pools_[pool];
-        made.engine = engine;
-        made.service.emplace(std::move(engine));
+        auto made = std::make_shared<Pool>();
+        made->engine = runtime::pool::ProcessEngine::start(setup.local_settings());
+        made->service.emplace(made->engine);
+        const std::lock_guard lock(mutex_);
+        pools_.emplace(pool, std::move(made));
     }
-    [[nodiscard]] bool has(std::uint64_t pool) const { return pools_.contains(pool); }
+    [[nodiscard]] bool has(std::uint64_t pool) const { return find(pool) != nullptr; }
     /// Ends it; what it still has is failed first. *Blocks* until its workers have ended.
     void close(std::uint64_t number) {
-        const auto found = pools_.find(number);
-        if (found == pools_.end()) return;
-        Pool pool = std::move(found->second);
-        pools_.erase(found);
-        pool.service.reset();
-        pool.engine->abandon();
+        const PoolPointer pool = find(number);
+        if (!pool) return;
+        {
+            const std::lock_guard lock(mutex_);
+            pools_.erase(number);
+        }
+        pool->service.reset();
+        pool->engine->abandon();
         answers_.flush();
     }
     void run(const std::shared_ptr<SliceInHand>& work, const FunctionBytes& function);
     void cancel(std::uint64_t pool, std::span<const std::uint64_t> tasks);
     /// Takes in what has come.
     void look() {
-        for (auto& [number, pool] : pools_) pool.engine->look();
+        for (const PoolPointer& pool : all()) pool->engine->look();
     }
     /// Where all workers of a pool have been at the same for long, what waits for them is given back.
     void give_back_what_waits();
-    [[nodiscard]] bool empty() const noexcept { return pools_.empty(); }
-
 private:
     struct Pool {
         std::shared_ptr<runtime::pool::ProcessEngine> engine;
@@ -200,7 +201,19 @@ private:
         std::vector<std::weak_ptr<NodeJob>> jobs;
         std::shared_ptr<std::atomic<std::uint64_t>> last = std::make_shared<std::atomic<std::uint64_t>>(0);
     };
-    [[nodiscard]] std::vector<std::shared_ptr<NodeJob>> jobs_of(Pool& pool) {
+    using PoolPointer = std::shared_ptr<Pool>;
+    [[nodiscard]] PoolPointer find(std::uint64_t number) const {
+        const std::lock_guard lock(mutex_);
+        const auto found = pools_.find(number);
+        return found != pools_.end() ? found->second : nullptr;
+    }
+    [[nodiscard]] std::vector<PoolPointer> all() const {
+        std::vector<PoolPointer> pools;
+        const std::lock_guard lock(mutex_);
+        for (const auto& [number, pool] : pools_) pools.push_back(pool);
+        return pools;
+    }
+    [[nodiscard]] std::vector<std::shared_ptr<NodeJob>> jobs_of(Pool& pool) const {
         std::vector<std::shared_ptr<NodeJob>> jobs;
         const std::lock_guard lock(mutex_);
         for (const auto& each : pool.jobs) {
@@ -211,17 +224,17 @@ private:
 
     Answers& answers_;
     const bool eager_;
-    std::map<std::uint64_t, Pool> pools_;
-    std::mutex mutex_;  // guards their jobs
+    mutable std::mutex mutex_;  // guards these, and their jobs
+    std::map<std::uint64_t, PoolPointer> pools_;
 };
 
 // ---------------------------------------------------------------------------------------------------
 
 inline void Node::run(const std::shared_ptr<SliceInHand>& work, const FunctionBytes& function) {
     const Slice& slice = work->slice;
-    const auto found = pools_.find(work->pool);
-    if (found == pools_.end()) return;
-    Pool& pool = found->second;
+    const PoolPointer held = find(work->pool);
+    if (!held) return;
+    Pool& pool = *held;
     const auto job =
         std::make_shared<NodeJob>(answers_, eager_, work->pool, slice, function.head.element,
                                   pool.engine->size(), pool.last);
@@ -260,20 +273,18 @@ inline void Node::run(const std::shared_ptr<SliceInHand>& work, const FunctionBy
 }
 
 inline void Node::cancel(std::uint64_t number, std::span<const std::uint64_t> tasks) {
-    const auto found = pools_.find(number);
-    if (found == pools_.end()) return;
-    for (const auto& job : jobs_of(found->second)) {
-        if (std::find(tasks.begin(), tasks.end(), job->task()) != tasks.end()) {
-            found->second.engine->cancel(job);
-        }
+    const PoolPointer pool = find(number);
+    if (!pool) return;
+    for (const auto& job : jobs_of(*pool)) {
+        if (std::find(tasks.begin(), tasks.end(), job->task()) != tasks.end()) pool->engine->cancel(job);
     }
 }
 
 inline void Node::give_back_what_waits() {
-    for (auto& [number, pool] : pools_) {
-        const std::uint64_t last = pool.last->load(std::memory_order_relaxed);
+    for (const PoolPointer& pool : all()) {
+        const std::uint64_t last = pool->last->load(std::memory_order_relaxed);
         if (last == 0 || os::nanoseconds_now() - last < std::uint64_t(too_long.count())) continue;
-        for (const auto& job : jobs_of(pool)) job->give_back(*pool.engine);
+        for (const auto& job : jobs_of(*pool)) job->give_back(*pool->engine);
     }
     answers_.flush();
 }

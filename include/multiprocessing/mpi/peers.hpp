@@ -74,9 +74,9 @@ public:
     /// Nothing has been heard of it for so long. *Throws* RankLostError, as check(), if that is too long.
     void check_silence(int rank, std::chrono::nanoseconds silent) {
         if (silent < patience_) return;
+        const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(silent).count();
         raise(RankLostError(at(rank).describe(rank) + " has not been heard of for " +
-                                std::to_string(std::chrono::duration_cast<std::chrono::seconds>(silent).count()) +
-                                " s",
+                                std::to_string(seconds) + " s",
                             rank));
     }
     /// One has been found to be gone, by whatever sign. *Throws* the same where the handler returns.
