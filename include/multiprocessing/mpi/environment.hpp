@@ -266,10 +266,9 @@ inline void Environment::serve_if_spawned(int argc, char** argv) {
 
 inline std::shared_ptr<Fleet> Environment::make_fleet(const boost::mpi::communicator& communicator,
                                                       MPI_Comm to_spawned) {
-    std::shared_ptr<Fleet> fleet(new Fleet(communicator, options_.error_handler, options_.rank_timeout.span()),
-                                 [this, to_spawned](Fleet* unused) {
-                                     release({std::shared_ptr<Fleet>(unused), to_spawned});
-                                 });
+    std::shared_ptr<Fleet> fleet(
+        new Fleet(communicator, options_.error_handler, options_.rank_timeout.span()),
+        [this, to_spawned](Fleet* unused) { release({std::shared_ptr<Fleet>(unused), to_spawned}); });
     check_builds(*fleet);
     return fleet;
 }

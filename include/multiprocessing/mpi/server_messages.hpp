@@ -76,7 +76,9 @@ inline void Server::accept_cancel(std::span<const std::byte> message) {
     for (std::uint64_t& each : tasks) each = reader.get<std::uint64_t>();
     drop(
         [&](const SliceInHand& work) {
-            return std::find(tasks.begin(), tasks.end(), work.slice.task) != tasks.end();
+            // Each pool counts its own tasks.
+            return work.pool == head.pool &&
+                   std::find(tasks.begin(), tasks.end(), work.slice.task) != tasks.end();
         },
         head.asks_to_stop != 0);
     if (node_.has(head.pool)) node_.cancel(head.pool, tasks);
