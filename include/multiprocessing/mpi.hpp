@@ -65,10 +65,7 @@ inline void freeze_support(int& argc, char**& argv, EnvironmentOptions options =
 /// far after `freeze_support`, so it has to start MPI, and ranks, itself.
 /// *Blocks* until then. *Throws* RankLostError.
 inline void serve(const boost::mpi::communicator& communicator, EnvironmentOptions options = {}) {
-    static int no_arguments = 0;
-    static char** nothing = nullptr;
-    if (environment == nullptr) environment = new Environment(no_arguments, nothing, std::move(options));
-    environment->serve(communicator);
+    environment_for_a_group(std::move(options)).serve(communicator);
 }
 
 /// The keyword arguments of `mpi::Pool` and `mpi::PoolExecutor`.
@@ -194,7 +191,8 @@ inline RankEngine::Settings RankBackend::settings(PoolOptions options) {
         throw ValueError("mpi::Pool: spawn is " + std::to_string(options.spawn) + ", but must be 0 or more");
     }
 
-    Environment& here = this_environment();
+    // Who has ranks of his own has started MPI himself.
+    Environment& here = options.communicator ? environment_for_a_group() : this_environment();
     if (options.spawn != 0) {
         settings.fleet = here.spawn(options.spawn, options.spawn_info);
     } else if (options.communicator) {

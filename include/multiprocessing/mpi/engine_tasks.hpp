@@ -193,7 +193,9 @@ inline std::uint32_t RankEngine::grains_for(const Seat& seat, const Given& given
     // Towards the end ever fewer, so that nobody has much to do when the others are done.
     const std::uint64_t share = waiting_items_ / (2 * std::uint64_t{size()}) + 1;
     const double least = function.samples == 0 ? 1 : worth_a_message / std::max(function.nanoseconds, 1.0);
-    std::uint64_t items = std::min(wanted - seat.items, std::max(share, static_cast<std::uint64_t>(least)));
+    // In two halves, so that there is always one to be at while the other is on its way.
+    std::uint64_t items = std::min({wanted - seat.items, (wanted + 1) / 2,
+                                    std::max(share, static_cast<std::uint64_t>(least))});
     const std::uint64_t bytes_each = given.bytes_of(1) + 1;
     items = std::min(items, std::max(most_bytes / bytes_each, std::uint64_t{1}));
     const Grains& waiting = given.waiting.front();

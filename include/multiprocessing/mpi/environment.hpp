@@ -126,6 +126,15 @@ inline constinit Environment* environment = nullptr;
     return *environment;
 }
 
+/// The same in a program that has started MPI itself, and not called freeze_support, which would have all
+/// ranks serve the first.
+[[nodiscard]] inline Environment& environment_for_a_group(EnvironmentOptions options = {}) {
+    int no_arguments = 0;
+    char** nothing = nullptr;
+    if (environment == nullptr) environment = new Environment(no_arguments, nothing, std::move(options));
+    return *environment;
+}
+
 // ---------------------------------------------------------------------------------------------------
 
 inline Environment::Environment(int& argc, char**& argv, EnvironmentOptions options)

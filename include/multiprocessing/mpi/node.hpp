@@ -115,6 +115,13 @@ public:
     [[nodiscard]] std::uint64_t task() const noexcept { return slice_.task; }
     /// It is this task of the local pool's.
     void is_given_as(std::uint64_t local_id) noexcept { local_id_.store(local_id); }
+    [[nodiscard]] bool has_begun(const runtime::pool::ProcessEngine& engine) const {
+        return engine.has_begun(local_id_.load());
+    }
+    [[nodiscard]] bool is_over() const {
+        const std::lock_guard lock(mutex_);
+        return std::find(open_.begin(), open_.end(), true) == open_.end();
+    }
     /// What has not begun is for other nodes to run.
     void give_back(runtime::pool::ProcessEngine& engine) {
         for (const auto& [first, count] : engine.take_rest(local_id_.load())) {
@@ -150,7 +157,7 @@ private:
     const std::shared_ptr<std::atomic<std::uint64_t>> last_;
     std::atomic<std::uint64_t> local_id_{0};
     const std::uint64_t began_ = os::nanoseconds_now();
-    std::mutex mutex_;
+    mutable std::mutex mutex_;
     std::vector<bool> open_;  // items without an outcome
 };
 
@@ -190,7 +197,7 @@ public:
     void cancel(std::uint64_t pool, std::span<const std::uint64_t> tasks);
     /// Takes in what has come.
     void look() {
-        for (const PoolPointer& pool : all()) pool->engine->look();
+        for (const auto& [number, pool] : all()) pool->engine->look();
     }
     /// Where all workers of a pool have been at the same for long, what waits for them is given back.
     void give_back_what_waits();
@@ -207,11 +214,9 @@ private:
         const auto found = pools_.find(number);
         return found != pools_.end() ? found->second : nullptr;
     }
-    [[nodiscard]] std::vector<PoolPointer> all() const {
-        std::vector<PoolPointer> pools;
+    [[nodiscard]] std::map<std::uint64_t, PoolPointer> all() const {
         const std::lock_guard lock(mutex_);
-        for (const auto& [number, pool] : pools_) pools.push_back(pool);
-        return pools;
+        return pools_;
     }
     [[nodiscard]] std::vector<std::shared_ptr<NodeJob>> jobs_of(Pool& pool) const {
         std::vector<std::shared_ptr<NodeJob>> jobs;
@@ -281,10 +286,20 @@ inline void Node::cancel(std::uint64_t number, std::span<const std::uint64_t> ta
 }
 
 inline void Node::give_back_what_waits() {
-    for (const PoolPointer& pool : all()) {
+    for (const auto& [number, pool] : all()) {
         const std::uint64_t last = pool->last->load(std::memory_order_relaxed);
         if (last == 0 || os::nanoseconds_now() - last < std::uint64_t(too_long.count())) continue;
-        for (const auto& job : jobs_of(*pool)) job->give_back(*pool->engine);
+        const auto jobs = jobs_of(*pool);
+        // If nobody has begun anything the workers are about to.
+        if (std::none_of(jobs.begin(), jobs.end(),
+                         [&](const auto& job) { return job->has_begun(*pool->engine); })) {
+            continue;
+        }
+        for (const auto& job : jobs) job->give_back(*pool->engine);
+        // The next outcome tells that it is free again; where none will come this does.
+        if (std::all_of(jobs.begin(), jobs.end(), [](const auto& job) { return job->is_over(); })) {
+            answers_.add(number, Outcome{0, Outcome::What::freed, 0, 0, 0, 0});
+        }
     }
     answers_.flush();
 }
