@@ -646,6 +646,9 @@ TEMPLATE_LIST_TEST_CASE("every pool: a result can be cancelled until it is there
     const auto pool = TestType::make(each_mode<TestType>(), 1);
     const FileGate begun;
     const auto running = pool.apply_async(open_and_obey, begun.name());
+    // Every other worker there is has something to do as well.
+    std::vector<mp::AsyncResult<bool>> others;
+    for (int i = 1; i < TestType::workers(pool); ++i) others.push_back(pool.apply_async(obey, i));
     const auto waiting = pool.apply_async(square, 4);
     const auto many = pool.map_async(square, mp::range(100), 1);
     bool told = false;
@@ -660,6 +663,7 @@ TEMPLATE_LIST_TEST_CASE("every pool: a result can be cancelled until it is there
     CHECK(many.cancel());
     CHECK_THROWS_AS(many.get(), mp::CancelledError);
     begun.wait();
+    for (const auto& other : others) CHECK(other.cancel());
     CHECK(running.cancel());
     CHECK_FALSE(running.cancel());
     CHECK_THROWS_AS(running.get(), mp::CancelledError);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// A function to many ranks, which help: what is large leaves the master twice, however many they are.
+// A function to many ranks, which help: what is large leaves the master as often as their number has
+// binary digits.
 #pragma once
 
 #include <multiprocessing/mpi/messages.hpp>
