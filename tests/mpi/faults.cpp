@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// faults WHAT: what becomes of a run when something goes wrong. faults.sh says what is expected.
+// faults WHAT [raise]: what becomes of a run when something goes wrong. faults.sh says what is expected.
 
 #include <multiprocessing/mpi.hpp>
 
@@ -79,6 +79,10 @@ int main(int argc, char* argv[]) {
         } catch (const mp::AssertionError& error) {
             std::cout << "AssertionError: " << error.what() << '\n';
         }
+        return 0;
+    }
+    if (what == "name") {  // without which both builds would be one
+        std::cout << BUILD << '\n';
         return 0;
     }
     if (what == "single") MPI_Init(&argc, &argv);
