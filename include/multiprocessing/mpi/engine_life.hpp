@@ -8,69 +8,6 @@
 
 namespace multiprocessing::mpi {
 
-/// The pool of processes that a master has itself. It is told what a rank would be, in the same words.
-class RankEngine::LocalNode {
-public:
-    LocalNode(RankEngine& engine, Seat& seat)
-        : engine_(engine), seat_(seat), answers_([this](pickle::Buffer&& message) {
-              MessageReader reader(message.span());
-              static_cast<void>(reader.get<Head>());
-              engine_.accept_outcomes(seat_, reader);
-          }),
-          node_(answers_, true) {}
-
-    void open(const PoolSetup& setup) { node_.open(1, setup); }
-    void close() { node_.close(1); }
-    void tend() { node_.give_back_what_waits(); }
-    void take(pickle::Buffer&& buffer) {
-        const auto message = std::make_shared<const pickle::Buffer>(std::move(buffer));
-        MessageReader reader(message->span());
-        switch (kind_of(message->span())) {
-        case Kind::function: {
-            const auto head = reader.get<Function>();
-            const std::lock_guard lock(mutex_);
-            functions_[head.id] = {head, message, reader.take(head.size)};
-            break;
-        }
-        case Kind::forget: {
-            const auto head = reader.get<Head>();
-            const std::lock_guard lock(mutex_);
-            for (std::uint32_t i = 0; i < head.number; ++i) functions_.erase(reader.get<std::uint64_t>());
-            break;
-        }
-        case Kind::slices: {
-            const auto head = reader.get<Head>();
-            for (std::uint32_t i = 0; i < head.number; ++i) {
-                const auto [slice, places, items] = read_slice(reader);
-                FunctionBytes function;
-                {
-                    const std::lock_guard lock(mutex_);
-                    function = functions_.at(slice.function);
-                }
-                node_.run(std::make_shared<SliceInHand>(1, slice, places, items, message), function);
-            }
-            break;
-        }
-        case Kind::cancel: {
-            const auto head = reader.get<Cancel>();
-            std::vector<std::uint64_t> tasks(head.count);
-            for (std::uint64_t& each : tasks) each = reader.get<std::uint64_t>();
-            node_.cancel(1, tasks);
-            break;
-        }
-        default: break;
-        }
-    }
-
-private:
-    RankEngine& engine_;
-    Seat& seat_;
-    Answers answers_;
-    Node node_;
-    std::mutex mutex_;
-    std::unordered_map<std::uint64_t, FunctionBytes> functions_;
-};
-
 inline RankEngine::RankEngine(Settings settings, std::uint32_t size)
     : Engine(size, settings.is_executors), fleet_(std::move(settings.fleet)),
       is_executors_(settings.is_executors), setup_(std::move(settings.setup)) {
